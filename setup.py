@@ -1,0 +1,15 @@
+"""The compiled kernel; everything else about the package stands in pyproject.toml."""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "vmconnect.vnc._kernel",
+            ["vmconnect/vnc/_kernel.pyx"],
+            extra_compile_args=["-O3", "-g0"],
+            # Without a compiler the package still installs: vnc falls back to numpy.
+            optional=True,
+        )
+    ]
+)

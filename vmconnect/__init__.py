@@ -1,0 +1,1 @@
+"""vmconnect: the console window and the command channel for every virtual machine."""

@@ -1,0 +1,1 @@
+"""The demo machine: a real guest from the distribution's packages."""

@@ -1,0 +1,1 @@
+"""Direct: commands and files inside guests."""

@@ -1,0 +1,208 @@
+"""Every error that vmconnect raises, in one tree.
+
+::
+
+    VmconnectError                  what failed, on which machine, what to do next
+    +-- TargetError                 a target that cannot be read, or names nothing
+    |   +-- MachineNotFoundError    no machine of that name here
+    |   +-- AmbiguousTargetError    more than one machine of that name
+    +-- UnsupportedError            this machine or hypervisor has no such thing
+    +-- MissingDependencyError      a program or package that is not installed
+    +-- ResourceError               disk, memory, permission: the local system said no
+    |   +-- DisplayError            no display to open a window on
+    +-- ConnectError                nobody answers at an endpoint
+    +-- ConnectionLostError         a connection that was open has ended
+    +-- DeadlineError               something took longer than it was given
+    +-- ClosedError                 the caller closed the object before
+    +-- StateError                  an operation that the present state does not allow
+    +-- ProtocolError               the far end sent what its protocol does not allow
+    |   +-- RfbError                a VNC server did
+    |   +-- QmpError                a QEMU monitor did
+    |   +-- VhostUserError          a vhost-user front end (QEMU) did
+    |   +-- VsockError              a vsock driver (the guest) did
+    |   +-- SshError                an SSH server did
+    +-- AuthenticationError         the far end refused who we are
+    +-- TrustError                  we refuse who the far end says it is
+    |   +-- HostKeyUnknownError     first contact, and nobody accepted the key
+    |   +-- HostKeyChangedError     not the key that is pinned to the machine
+    +-- HypervisorError             the hypervisor refused a command
+    +-- GuestError                  the guest refused a request
+
+Foreign exceptions (OSError, paramiko's, json's) are translated where they are met, with the
+original as ``__cause__``; none leaves the public API.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AmbiguousTargetError",
+    "AuthenticationError",
+    "ClosedError",
+    "ConnectError",
+    "ConnectionLostError",
+    "DeadlineError",
+    "DisplayError",
+    "GuestError",
+    "HostKeyChangedError",
+    "HostKeyUnknownError",
+    "HypervisorError",
+    "MachineNotFoundError",
+    "MissingDependencyError",
+    "ProtocolError",
+    "QmpError",
+    "ResourceError",
+    "RfbError",
+    "SshError",
+    "StateError",
+    "TargetError",
+    "TrustError",
+    "UnsupportedError",
+    "VhostUserError",
+    "VmconnectError",
+    "VsockError",
+]
+
+
+class VmconnectError(Exception):
+    """The root of the tree: one sentence on what failed, and one on what to do next.
+
+    ``machine`` is the machine's name or the endpoint's address; a layer that knows it better
+    than the one that raised may fill it in while the error passes (``with_machine``).
+    """
+
+    def __init__(self, message: str, *, machine: str | None = None, hint: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.machine = machine
+        self.hint = hint
+
+    def with_machine(self, machine: str) -> VmconnectError:
+        """Name the machine, unless it is named already, and return the error itself."""
+        if self.machine is None:
+            self.machine = machine
+        return self
+
+    def __str__(self) -> str:
+        text = f"{self.machine}: {self.message}" if self.machine else self.message
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class TargetError(VmconnectError):
+    """A target that cannot be read, or that names nothing."""
+
+
+class MachineNotFoundError(TargetError):
+    """No machine of that name is known here."""
+
+
+class AmbiguousTargetError(TargetError):
+    """A name that more than one machine bears."""
+
+
+class UnsupportedError(VmconnectError):
+    """This machine, hypervisor or endpoint has no such capability."""
+
+
+class MissingDependencyError(VmconnectError):
+    """A program or package that is not installed; the hint names what brings it."""
+
+
+class ResourceError(VmconnectError):
+    """The local system refused: disk full, permission denied, address too long."""
+
+
+class DisplayError(ResourceError):
+    """There is no display to open a window on."""
+
+
+class ConnectError(VmconnectError):
+    """Nobody answers at an endpoint, or the connection was refused."""
+
+
+class ConnectionLostError(VmconnectError, ConnectionError):
+    """A connection that was open has ended before its work was done.
+
+    Also a ``ConnectionError``, so that a library reading from a stream of ours understands it.
+    """
+
+
+class DeadlineError(VmconnectError, TimeoutError):
+    """Something took longer than it was given.
+
+    Also a ``TimeoutError``, so that a library reading from a stream of ours understands it.
+    """
+
+
+class ClosedError(VmconnectError):
+    """The object was closed before, by its owner."""
+
+
+class StateError(VmconnectError):
+    """An operation or a transition that the present state does not allow."""
+
+
+class ProtocolError(VmconnectError):
+    """The far end sent what its protocol does not allow.
+
+    ``offset`` is the place in the received bytes, counted from the connection's first, where the
+    parser can tell it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        offset: int | None = None,
+        machine: str | None = None,
+        hint: str | None = None,
+    ):
+        super().__init__(message, machine=machine, hint=hint)
+        self.offset = offset
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.offset is None else f"{text} at byte {self.offset}"
+
+
+class RfbError(ProtocolError):
+    """A VNC server broke RFB (RFC 6143)."""
+
+
+class QmpError(ProtocolError):
+    """A QEMU monitor broke QMP."""
+
+
+class VhostUserError(ProtocolError):
+    """A vhost-user front end broke the vhost-user protocol."""
+
+
+class VsockError(ProtocolError):
+    """A guest's driver broke the virtio or vsock rules."""
+
+
+class SshError(ProtocolError):
+    """An SSH server broke the SSH protocol."""
+
+
+class AuthenticationError(VmconnectError):
+    """The far end refused the credentials, or offers no login that we can make."""
+
+
+class TrustError(VmconnectError):
+    """We refuse who the far end says it is."""
+
+
+class HostKeyUnknownError(TrustError):
+    """The machine's host key was never seen, and nobody accepted it."""
+
+
+class HostKeyChangedError(TrustError):
+    """The machine showed another host key than the one that is pinned to it."""
+
+
+class HypervisorError(VmconnectError):
+    """The hypervisor understood a command and refused it."""
+
+
+class GuestError(VmconnectError):
+    """The guest understood a request and refused it."""

@@ -1,0 +1,1 @@
+"""Hypervisors: find machines, power them, reach their endpoints."""

@@ -1,0 +1,63 @@
+"""Where vmconnect keeps things: runtime, cache and state directories (XDG Base Directory)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from vmconnect.errors import ResourceError
+
+__all__ = ["cache_directory", "private_directory", "runtime_directory", "state_directory"]
+
+
+def _home(variable: str, fallback: str) -> Path:
+    value = os.environ.get(variable, "")
+    # The specification says to ignore a relative path.
+    base = Path(value) if value.startswith("/") else Path.home() / fallback
+    return base / "vmconnect"
+
+
+def private_directory(path: Path) -> Path:
+    """Make ``path`` a directory that only this user can enter, and return it.
+
+    Raises ResourceError if it cannot be made, or belongs to somebody else, or others may write
+    to it: a socket or key put there would be theirs.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = path.lstat()
+    except OSError as error:
+        raise ResourceError(f"cannot make the directory {path}: {error.strerror}") from error
+    if not stat.S_ISDIR(info.st_mode):
+        raise ResourceError(f"{path} is not a directory", hint="move it out of the way")
+    if info.st_uid != os.getuid() or info.st_mode & 0o022:
+        raise ResourceError(
+            f"the directory {path} is open to other users", hint=f"chmod 700 {path}"
+        )
+    return path
+
+
+def runtime_directory() -> Path:
+    """Return the directory of live sockets, private to the user.
+
+    ``$XDG_RUNTIME_DIR/vmconnect``, else ``/run/user/UID/vmconnect``, else
+    ``/tmp/vmconnect-UID``. Created when missing.
+    """
+    value = os.environ.get("XDG_RUNTIME_DIR", "")
+    if value.startswith("/"):
+        return private_directory(Path(value) / "vmconnect")
+    login = Path(f"/run/user/{os.getuid()}")
+    if login.is_dir():
+        return private_directory(login / "vmconnect")
+    return private_directory(Path(f"/tmp/vmconnect-{os.getuid()}"))  # noqa: S108 (checked above)
+
+
+def cache_directory() -> Path:
+    """Return ``$XDG_CACHE_HOME/vmconnect``: what can be built again. Not created."""
+    return _home("XDG_CACHE_HOME", ".cache")
+
+
+def state_directory() -> Path:
+    """Return ``$XDG_STATE_HOME/vmconnect``: pinned keys and the journal. Not created."""
+    return _home("XDG_STATE_HOME", ".local/state")

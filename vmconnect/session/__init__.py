@@ -1,0 +1,1 @@
+"""Sessions: one machine, live."""

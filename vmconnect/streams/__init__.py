@@ -1,0 +1,25 @@
+"""Streams: connected byte pipes, whatever they run over.
+
+`Endpoint`
+    an address that can be dialled: `Tcp`, `Unix`, `Vsock`, `HybridVsock`
+`Stream`
+    the connected result, one small interface for all
+`dial`
+    from the one to the other, within a deadline
+"""
+
+from vmconnect.streams.base import Stream
+from vmconnect.streams.dial import dial
+from vmconnect.streams.endpoint import Endpoint, HybridVsock, Tcp, Unix, Vsock
+from vmconnect.streams.sockets import SocketStream
+
+__all__ = [
+    "Endpoint",
+    "HybridVsock",
+    "SocketStream",
+    "Stream",
+    "Tcp",
+    "Unix",
+    "Vsock",
+    "dial",
+]

@@ -1,0 +1,1 @@
+"""Windows and terminals that show a console."""

@@ -1,0 +1,1 @@
+"""The RFB engine and the console."""

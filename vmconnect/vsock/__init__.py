@@ -1,0 +1,1 @@
+"""A user-space vsock device for QEMU."""
