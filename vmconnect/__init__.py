@@ -1,1 +1,60 @@
-"""vmconnect: the console window and the command channel for every virtual machine."""
+"""vmconnect: the console window and the command channel for every virtual machine.
+
+::
+
+    with vmconnect.connect("web01") as session:
+        console = session.console()             # its screen, from the first firmware line on
+        guest = session.guest(user="root")      # commands over vsock, with no network
+        print(guest.run(["uname", "-a"]).text)
+
+Names are imported when they are first used, so ``import vmconnect`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vmconnect.deadline import Deadline
+    from vmconnect.direct import Guest, Login, Result
+    from vmconnect.errors import VmconnectError
+    from vmconnect.session import Session, connect, list_machines
+    from vmconnect.vnc import Console
+
+__all__ = [
+    "Console",
+    "Deadline",
+    "Guest",
+    "Login",
+    "Result",
+    "Session",
+    "VmconnectError",
+    "connect",
+    "list_machines",
+]
+
+_HOMES = {
+    "Console": "vmconnect.vnc",
+    "Deadline": "vmconnect.deadline",
+    "Guest": "vmconnect.direct",
+    "Login": "vmconnect.direct",
+    "Result": "vmconnect.direct",
+    "Session": "vmconnect.session",
+    "VmconnectError": "vmconnect.errors",
+    "connect": "vmconnect.session",
+    "list_machines": "vmconnect.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

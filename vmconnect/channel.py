@@ -78,6 +78,11 @@ class Channel:
         return self._state
 
     @property
+    def alive(self) -> bool:
+        """Whether the channel is not closed; it may be lost, and come back."""
+        return self._state is not ChannelState.CLOSED
+
+    @property
     def reason(self) -> VmconnectError | None:
         """Why the channel is lost or closed; None while it lives or after a plain close()."""
         return self._reason

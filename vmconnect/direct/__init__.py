@@ -1,1 +1,18 @@
-"""Direct: commands and files inside guests."""
+"""Direct: commands and files inside guests, over any stream, with no network in the guest.
+
+`Guest`
+    the channel: run commands, copy files, come back after the guest's reset
+`Login`
+    who we are there: user, keys, password
+`Result`
+    what a command gave
+`SshConnection`
+    one SSH connection over one stream, paramiko's errors translated
+"""
+
+from vmconnect.direct.guest import Guest
+from vmconnect.direct.login import Login
+from vmconnect.direct.result import Result
+from vmconnect.direct.ssh import SshConnection
+
+__all__ = ["Guest", "Login", "Result", "SshConnection"]

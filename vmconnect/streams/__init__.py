@@ -10,10 +10,11 @@
 
 from vmconnect.streams.base import Stream
 from vmconnect.streams.dial import dial
-from vmconnect.streams.endpoint import Endpoint, HybridVsock, Tcp, Unix, Vsock
+from vmconnect.streams.endpoint import SSH_PORT, Endpoint, HybridVsock, Tcp, Unix, Vsock
 from vmconnect.streams.sockets import SocketStream
 
 __all__ = [
+    "SSH_PORT",
     "Endpoint",
     "HybridVsock",
     "SocketStream",

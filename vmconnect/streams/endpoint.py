@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Endpoint", "HybridVsock", "Tcp", "Unix", "Vsock"]
+__all__ = ["SSH_PORT", "Endpoint", "HybridVsock", "Tcp", "Unix", "Vsock"]
+
+# The vsock port of a guest's sshd, as systemd-ssh-generator(8) binds it.
+SSH_PORT = 22
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,82 @@
+"""From the command line to one command, and from its errors to one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from vmconnect.errors import VmconnectError
+
+__all__ = ["main"]
+
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it.
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+COMMANDS = {
+    "console": "open a window on a machine's screen",
+    "demo": "boot a real Linux guest and show what can be done with it",
+    "exec": "run a command in a machine's guest, over vsock",
+    "list": "list the machines that run here",
+    "screenshot": "write a machine's screen to a PNG file",
+    "vsock-device": "serve a user-space vsock device to QEMU",
+}
+
+_USAGE_EXIT = {"exec": 255}  # As ssh: every other code is the guest's.
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our exit codes and one-line errors."""
+
+    usage_exit = 2
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(self.usage_exit, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = next((word for word in arguments if not word.startswith("-")), "")
+    try:
+        return _run(name, arguments)
+    except VmconnectError as error:
+        _say(str(error))
+        return _USAGE_EXIT.get(name, EXIT_FAILURE)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left. Python must not try to flush it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _say(text: str) -> None:
+    """Print an error as one line, with nothing in it that could drive the terminal."""
+    line = "".join(char if char.isprintable() else "?" for char in text.replace("\n", " "))
+    print(f"vmconnect: {line}", file=sys.stderr)  # noqa: T201 (the command's own voice)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    from vmconnect.cli.version import Version
+
+    parser = _Parser(prog="vmconnect", description="Console and commands for every machine.")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_Parser
+    )
+    for command, summary in COMMANDS.items():
+        sub = commands.add_parser(command, help=summary, description=summary)
+        sub.usage_exit = _USAGE_EXIT.get(command, sub.usage_exit)
+        if command == name:
+            module = importlib.import_module(f"vmconnect.cli.{command.replace('-', '_')}")
+            module.configure(sub)
+            arguments = getattr(module, "arrange", list)(arguments)
+    parsed = parser.parse_args(arguments)
+    code: int = module.run(parsed)
+    return code

@@ -1,0 +1,73 @@
+"""The options of every command that logs in to a guest; the letters are ssh's."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmconnect.session import HostKey, Session, connect
+
+if TYPE_CHECKING:
+    from vmconnect.direct import Guest
+
+__all__ = ["add_login_options", "open_guest"]
+
+
+def add_login_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``-l``, ``-i``, ``--accept-new-host-key`` and ``--wait``."""
+    parser.add_argument("-l", dest="user", metavar="USER", help="log in as USER")
+    parser.add_argument(
+        "-i",
+        dest="identity_files",
+        metavar="KEYFILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="log in with this private key, and with no other",
+    )
+    parser.add_argument(
+        "--accept-new-host-key",
+        action="store_true",
+        help="trust a machine that was never seen, and remember its key",
+    )
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=0.0,
+        help="keep trying that long, for a guest that is still starting",
+    )
+
+
+def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
+    """Connect to the target's guest as the options say; the caller closes the session."""
+    session = connect(arguments.target)
+    try:
+        return session, session.guest(
+            user=arguments.user,
+            identity_files=arguments.identity_files,
+            accept_host_key=lambda key: arguments.accept_new_host_key or _ask(session, key),
+            timeout=max(30.0, arguments.wait),
+            wait=arguments.wait > 0,
+        )
+    except BaseException:
+        session.close()
+        raise
+
+
+def _ask(session: Session, key: HostKey) -> bool:
+    """Ask the person at the terminal, if there is one, whether the key is the machine's."""
+    try:
+        terminal = open("/dev/tty", "r+", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115
+    except OSError:
+        return False
+    with terminal:
+        if not sys.stderr.isatty():
+            return False
+        terminal.write(
+            f"The host key of {session.machine.name} is not known yet:\n"
+            f"  {key.kind} {key.fingerprint}\nTrust it from now on (yes/no)? "
+        )
+        return terminal.readline().strip().lower() == "yes"

@@ -1,0 +1,73 @@
+"""Moving a command's bytes: its channel on one side, files or memory on the other."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+
+from vmconnect.deadline import Deadline
+from vmconnect.direct.library import paramiko
+
+__all__ = ["Sink", "drain", "feed"]
+
+Sink = Callable[[bytes], object]
+
+# A paramiko buffer holds at most a window; to take all of it spares it moving the rest.
+_ALL_BYTES = 1 << 30
+
+
+class _Signal:
+    """Stands in for the event of a paramiko buffer: raised by both, lowered by the reader."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.set = self._event.set
+        self.wait = self._event.wait
+        self.lower = self._event.clear
+
+    def clear(self) -> None:
+        """Ignore that one buffer ran empty: the other may be full."""
+
+
+def drain(channel: paramiko.Channel, stdout: Sink, stderr: Sink, deadline: Deadline) -> None:
+    """Hand what the command writes to the sinks, as it comes, until both its outputs end.
+
+    One thread serves both, so that neither fills the window and stops the other. A slow sink
+    slows the guest's command: no more than the window is ever kept. Raises DeadlineError.
+    """
+    signal = _Signal()
+    # BufferedPipe.set_event is paramiko's hook for Channel.fileno; it raises at once on data.
+    for buffer in (channel.in_buffer, channel.in_stderr_buffer):
+        buffer.set_event(signal)  # type: ignore[arg-type]
+    while True:
+        signal.lower()
+        ended = channel.eof_received or channel.closed
+        moved = False
+        if channel.recv_ready():
+            stdout(channel.recv(_ALL_BYTES))
+            moved = True
+        if channel.recv_stderr_ready():
+            stderr(channel.recv_stderr(_ALL_BYTES))
+            moved = True
+        if moved:
+            continue
+        if ended:
+            return
+        deadline.check("waiting for the command")
+        signal.wait(deadline.remaining())
+
+
+def feed(channel: paramiko.Channel, chunks: Iterable[bytes]) -> threading.Thread:
+    """Send ``chunks`` to the command's standard input from a thread of its own, then its end."""
+
+    def send() -> None:
+        # A command need not read its input: the pipe that it closed is no failure of ours.
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            for chunk in chunks:
+                channel.sendall(chunk)
+            channel.shutdown_write()
+
+    thread = threading.Thread(target=send, name="vmconnect-stdin", daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,278 @@
+"""One SSH connection over one stream (RFC 4251-4254), by paramiko."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from vmconnect.deadline import Deadline
+from vmconnect.direct.library import paramiko
+from vmconnect.direct.login import Login
+from vmconnect.errors import (
+    AuthenticationError,
+    ConnectError,
+    ConnectionLostError,
+    DeadlineError,
+    GuestError,
+    ResourceError,
+    SshError,
+    TargetError,
+    VmconnectError,
+)
+from vmconnect.streams import Stream
+
+__all__ = ["HostKeyCheck", "SshConnection"]
+
+# Called with the key's type and wire form; raises TrustError to refuse it.
+HostKeyCheck = Callable[[str, bytes], None]
+
+WINDOW_BYTES = 4 << 20
+PACKET_BYTES = 1 << 15
+SIGNAL_CHARACTERS = 32
+
+# What paramiko has to say is in the exceptions; its log would reach the terminal.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
+
+
+class _Transport(paramiko.Transport):
+    """paramiko's transport, which also keeps the signals that ended commands.
+
+    exit-signal (RFC 4254, section 6.10) is the one channel request that paramiko drops.
+    """
+
+    exit_signals: dict[int, str]
+
+    def _channel_request(self: Any, message: paramiko.Message) -> None:
+        # Called with the channel as ``self``, as paramiko's own handlers are.
+        start = message.packet.tell()
+        if message.get_text() == "exit-signal":
+            message.get_boolean()
+            self.transport.exit_signals[self.chanid] = message.get_text()[:SIGNAL_CHARACTERS]
+            self.status_event.set()
+            return
+        message.packet.seek(start)
+        self._handle_request(message)
+
+    _channel_handler_table = {  # noqa: RUF012 (paramiko's own name and form)
+        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+        paramiko.common.MSG_CHANNEL_REQUEST: _channel_request,
+    }
+
+
+class SshConnection:
+    """An authenticated connection; commands and file transfers run side by side on it."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        machine: str,
+        login: Login,
+        check_host_key: HostKeyCheck,
+        *,
+        known_key_kinds: Sequence[str] = (),
+        timeout: Deadline | float | None = 30.0,
+    ):
+        """Greet, check the host key, log in. The stream is ours from here, also on failure.
+
+        ``known_key_kinds`` are the key types that are pinned already: they are asked for first,
+        so that the server shows a key that we can compare.
+
+        Raises ConnectError when the far end hangs up instead of greeting, SshError when it does
+        not speak SSH, what ``check_host_key`` raises, AuthenticationError, DeadlineError.
+        """
+        self.machine = machine
+        self.login = login
+        self.method = ""
+        deadline = Deadline.of(timeout)
+        self._stream = stream
+        try:
+            with self._translated("logging in"):
+                self._transport = _Transport(
+                    cast("Any", stream),
+                    default_window_size=WINDOW_BYTES,
+                    default_max_packet_size=PACKET_BYTES,
+                )
+                self._transport.exit_signals = {}
+                self._greet(known_key_kinds, deadline)
+                key = self._transport.get_remote_server_key()
+                check_host_key(key.get_name(), key.asbytes())
+                self._authenticate(deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection still stands, as far as this end knows."""
+        return self._transport.is_active()
+
+    def open(self, command: str, timeout: Deadline | float | None = 30.0) -> paramiko.Channel:
+        """Start ``command`` in the user's shell and return its channel.
+
+        Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
+        """
+        deadline = Deadline.of(timeout)
+        with self._translated("starting a command"):
+            channel = self._transport.open_session(timeout=deadline.remaining(at_most=3600))
+            channel.settimeout(deadline.remaining())
+            try:
+                channel.exec_command(command.encode("utf-8", "surrogateescape"))
+            except BaseException:
+                channel.close()
+                raise
+            channel.settimeout(None)
+            return channel
+
+    def exit_signal(self, channel: paramiko.Channel) -> str | None:
+        """Return the name of the signal that ended the channel's command, without ``SIG``."""
+        return self._transport.exit_signals.pop(channel.get_id(), None)
+
+    @contextmanager
+    def sftp(self) -> Iterator[paramiko.SFTPClient]:
+        """Open an SFTP session for the time of a ``with`` block."""
+        with self._translated("copying"):
+            client = paramiko.SFTPClient.from_transport(self._transport)
+            if client is None:
+                raise GuestError("it offers no SFTP", machine=self.machine)
+            try:
+                yield client
+            finally:
+                client.close()
+
+    def lost(self, doing: str) -> ConnectionLostError:
+        """Return the error for a connection that broke in the midst of ``doing``."""
+        cause = self._transport.get_exception()
+        lost = ConnectionLostError(
+            f"the connection broke while {doing}",
+            machine=self.machine,
+            hint="did the guest power off or restart?",
+        )
+        lost.__cause__ = cause
+        return lost
+
+    def close(self) -> None:
+        """End the connection and all that runs on it."""
+        transport = getattr(self, "_transport", None)
+        if transport is not None:
+            transport.close()
+        self._stream.close()
+
+    def _greet(self, known_key_kinds: Sequence[str], deadline: Deadline) -> None:
+        options = self._transport.get_security_options()
+        offered = [*options.key_types]
+        options.key_types = sorted(offered, key=lambda kind: kind not in known_key_kinds)
+        left = deadline.remaining(at_most=3600) or 0.001
+        self._transport.banner_timeout = left
+        self._transport.handshake_timeout = left
+        self._transport.auth_timeout = left
+        try:
+            self._transport.start_client(timeout=left)
+        except paramiko.SSHException as error:
+            deadline.check("waiting for the SSH server's greeting")
+            if isinstance(error.__cause__ or error.__context__, EOFError) or "banner" in str(error):
+                raise ConnectError(
+                    "the SSH server hung up before it greeted",
+                    machine=self.machine,
+                    hint="is sshd installed in the guest, and is the guest still starting?",
+                ) from error
+            raise
+
+    def _authenticate(self, deadline: Deadline) -> None:
+        transport, user = self._transport, self.login.user
+        tried: list[str] = []
+        for description, key in self._keys():
+            deadline.check("logging in")
+            try:
+                transport.auth_publickey(user, key)
+            except paramiko.BadAuthenticationType:
+                tried.append(description)
+                break  # Keys are not welcome at all.
+            except paramiko.AuthenticationException:
+                tried.append(description)
+                if not transport.is_active():
+                    break  # Too many attempts for this server.
+            else:
+                self.method = description
+                return
+        if transport.is_active():
+            secret = self.login.ask(f"{user}@{self.machine}'s password: ")
+            if secret is not None:
+                try:
+                    transport.auth_password(user, secret)
+                except paramiko.AuthenticationException:
+                    tried.append("a password")
+                else:
+                    self.method = "password"
+                    return
+        raise AuthenticationError(
+            f"login as {user} refused; tried {', '.join(tried) or 'nothing, having no key'}",
+            machine=self.machine,
+            hint="name another user with -l or a key with -i",
+        )
+
+    def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
+        for path in self.login.identity_files:
+            yield f"key {path}", self._load(path)
+        if self.login.use_agent:
+            agent = paramiko.Agent()
+            try:
+                for key in agent.get_keys():
+                    yield f"agent key {key.get_name()}", key
+            finally:
+                agent.close()
+
+    def _load(self, path: Path) -> paramiko.PKey:
+        """Read a private key, asking for its passphrase if it has one."""
+        try:
+            return _private_key(path, None)
+        except paramiko.PasswordRequiredException as error:
+            answer = self.login.ask(f"passphrase for {path}: ")
+            if answer is None:
+                raise AuthenticationError(
+                    f"the key {path} has a passphrase", hint="load it with ssh-add"
+                ) from error
+        try:
+            return _private_key(path, answer)
+        except TargetError as error:
+            raise AuthenticationError(f"wrong passphrase for {path}") from error
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        """Turn what paramiko raises into our tree; the one place that does."""
+        try:
+            yield
+        except VmconnectError as error:
+            raise error.with_machine(self.machine) from error.__cause__
+        except TimeoutError as error:
+            raise DeadlineError(f"timed out while {doing}", machine=self.machine) from error
+        except (EOFError, ConnectionError) as error:
+            raise self.lost(doing) from error
+        except paramiko.ChannelException as error:
+            raise GuestError(f"refused while {doing}: {error}", machine=self.machine) from error
+        except paramiko.SSHException as error:
+            if not self._transport.is_active() and "session not active" in str(error).lower():
+                raise self.lost(doing) from error
+            raise SshError(f"{error} while {doing}", machine=self.machine) from error
+
+
+def _private_key(path: Path, passphrase: str | None) -> paramiko.PKey:
+    """Read a private key file of any kind that SSH has.
+
+    Raises paramiko's PasswordRequiredException, ResourceError, or TargetError for a file that
+    is no key or does not open with this passphrase.
+    """
+    cause: Exception | None = None
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            return kind.from_private_key_file(str(path), passphrase)
+        except paramiko.PasswordRequiredException:
+            raise
+        except OSError as error:
+            raise ResourceError(f"cannot read the key {path}: {error.strerror}") from error
+        except (ValueError, TypeError, IndexError, paramiko.SSHException) as error:
+            cause = error
+    raise TargetError(f"{path} is no private key that can be read") from cause

@@ -1,0 +1,175 @@
+"""QMP, the QEMU Machine Protocol, over any stream (QEMU docs/interop/qmp-spec).
+
+A monitor serves one client at a time: a second one connects, and waits for its greeting until
+the first has gone. So keep a client only as long as there is something to say.
+
+It is synchronous and ours, since it has to run over every stream that a console runs over
+(UNIX here, tunnels elsewhere) and on the start-up path of every command, where asyncio's import
+alone would cost more than the whole exchange.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from vmconnect.deadline import Deadline
+from vmconnect.errors import ConnectionLostError, DeadlineError, HypervisorError, QmpError
+from vmconnect.streams import Endpoint, Stream, dial
+
+__all__ = ["QmpClient", "QmpEvent", "QmpParser"]
+
+# QEMU's own limit on what it reads is 64 MiB; its longest real answers (qom lists, block
+# graphs) stay under 1 MiB.
+MAX_LINE_BYTES = 16 << 20
+MAX_EVENTS_KEPT = 1000
+_READ_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class QmpEvent:
+    """Something that happened in the machine, such as RESET or SHUTDOWN; ``data`` is JSON."""
+
+    name: str
+    data: dict[str, Any]
+
+
+class QmpParser:
+    """Lines of JSON out of bytes; no I/O."""
+
+    def __init__(self) -> None:
+        self._partial = bytearray()
+
+    def receive(self, data: bytes) -> list[dict[str, Any]]:
+        """Return the messages that ``data`` completes; raises QmpError on anything else."""
+        self._partial += data
+        if b"\n" not in data:
+            if len(self._partial) > MAX_LINE_BYTES:
+                raise QmpError(f"a message longer than {MAX_LINE_BYTES} bytes")
+            return []
+        *lines, rest = self._partial.split(b"\n")
+        self._partial = rest
+        return [self._message(line) for line in lines if line.strip()]
+
+    @staticmethod
+    def _message(line: bytearray) -> dict[str, Any]:
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise QmpError(f"not a QMP message: {bytes(line[:40])!r}") from error
+        if not isinstance(message, dict):
+            raise QmpError(f"a QMP message that is no object: {bytes(line[:40])!r}")
+        return message
+
+
+class QmpClient:
+    """The monitor of one QEMU, ready for commands."""
+
+    def __init__(self, stream: Stream, machine: str, timeout: Deadline | float | None = 10.0):
+        """Greet over ``stream``, which the client then owns.
+
+        Raises QmpError when the far end is no QMP monitor, DeadlineError when it says nothing
+        (another client may hold the monitor).
+        """
+        self.machine = machine
+        self.events: deque[QmpEvent] = deque(maxlen=MAX_EVENTS_KEPT)
+        self._stream = stream
+        self._parser = QmpParser()
+        self._answers: deque[dict[str, Any]] = deque()
+        self._ids = itertools.count(1)
+        deadline = Deadline.of(timeout)
+        try:
+            try:
+                greeting = self._next(deadline)
+            except DeadlineError as error:
+                error.hint = "another program may hold this monitor: QEMU serves one at a time"
+                raise
+            if not isinstance(greeting.get("QMP"), dict):
+                raise QmpError("no QMP greeting", machine=machine, hint="is this a QMP socket?")
+            self.execute("qmp_capabilities", timeout=deadline)
+        except BaseException:
+            stream.close()
+            raise
+
+    @classmethod
+    def connect(cls, endpoint: Endpoint, timeout: Deadline | float | None = 10.0) -> QmpClient:
+        """Dial ``endpoint`` and greet; raises what `dial` and the constructor do."""
+        deadline = Deadline.of(timeout)
+        return cls(dial(endpoint, deadline), str(endpoint), deadline)
+
+    def execute(
+        self, command: str, *, timeout: Deadline | float | None = 10.0, **arguments: Any
+    ) -> Any:
+        """Run ``command`` and return its JSON answer; underscores in names become hyphens.
+
+        Raises HypervisorError when QEMU refuses it, DeadlineError, ConnectionLostError.
+        """
+        deadline = Deadline.of(timeout)
+        request: dict[str, Any] = {"execute": command, "id": next(self._ids)}
+        if arguments:
+            request["arguments"] = {key.replace("_", "-"): val for key, val in arguments.items()}
+        self._stream.settimeout(deadline.remaining())
+        self._stream.sendall(json.dumps(request).encode() + b"\n")
+        while True:
+            message = self._next(deadline)
+            if message.get("id") != request["id"]:
+                continue  # The answer to a command whose deadline passed.
+            if "return" in message:
+                return message["return"]
+            error = message.get("error")
+            text = error.get("desc") if isinstance(error, dict) else None
+            raise HypervisorError(f"QEMU refused {command}: {text}", machine=self.machine)
+
+    def wait_event(self, name: str, timeout: Deadline | float | None = None) -> QmpEvent:
+        """Return the next event of that name, an earlier unread one first; DeadlineError."""
+        deadline = Deadline.of(timeout)
+        while True:
+            while self.events:
+                event = self.events.popleft()
+                if event.name == name:
+                    return event
+            self._read(deadline)
+
+    def close(self) -> None:
+        """Leave the monitor to the next client."""
+        self._stream.close()
+
+    def _next(self, deadline: Deadline) -> dict[str, Any]:
+        """Return the next answer, reading until there is one."""
+        while not self._answers:
+            self._read(deadline)
+        return self._answers.popleft()
+
+    def _read(self, deadline: Deadline) -> None:
+        """Read once and sort what came into answers and events."""
+        deadline.check("waiting for QEMU's monitor")
+        self._stream.settimeout(deadline.remaining())
+        data = self._stream.recv(_READ_BYTES)
+        if not data:
+            raise ConnectionLostError("QEMU closed its monitor", machine=self.machine)
+        try:
+            messages = self._parser.receive(data)
+        except QmpError as error:
+            raise error.with_machine(self.machine) from error.__cause__
+        for message in messages:
+            if "event" in message:
+                details = message.get("data")
+                details = details if isinstance(details, dict) else {}
+                self.events.append(QmpEvent(str(message["event"]), details))
+            else:
+                self._answers.append(message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

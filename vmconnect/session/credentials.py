@@ -1,0 +1,51 @@
+"""Credentials: which keys and answers we may offer a machine."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vmconnect.direct.login import Login
+from vmconnect.hypervisor import Machine
+
+__all__ = ["ask_on_terminal", "login_for"]
+
+# ssh's own order of preference (ssh_config(5), IdentityFile), without the retired DSA.
+_DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+
+
+def ask_on_terminal(prompt: str) -> str | None:
+    """Ask the person at the terminal without echo; None where nobody is there to ask."""
+    if not sys.stdin.isatty():
+        return None
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        return None
+
+
+def login_for(
+    machine: Machine, user: str | None = None, identity_files: Sequence[Path] = ()
+) -> Login:
+    """Return how to log in to the machine's guest.
+
+    What the caller names comes first and alone; else what the machine's note says; else the
+    user's own name, agent and keys, as ssh does.
+    """
+    note = machine.note
+    if identity_files:
+        files, use_agent = tuple(identity_files), False
+    elif note.identity_file:
+        files, use_agent = (Path(note.identity_file),), False
+    else:
+        home = Path.home() / ".ssh"
+        files = tuple(path for name in _DEFAULT_KEYS if (path := home / name).is_file())
+        use_agent = True
+    return Login(
+        user=user or note.user or getpass.getuser(),
+        identity_files=files,
+        use_agent=use_agent,
+        ask=ask_on_terminal,
+    )

@@ -1,0 +1,160 @@
+"""One machine, live: the session that its console and its guest channel share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from vmconnect.channel import Channel
+from vmconnect.deadline import Deadline
+from vmconnect.errors import ClosedError, UnsupportedError, VmconnectError
+from vmconnect.hypervisor import Machine
+from vmconnect.session.credentials import ask_on_terminal, login_for
+from vmconnect.session.resolve import resolve
+from vmconnect.session.target import Target, parse_target
+from vmconnect.session.trust import HostKey, TrustStore
+from vmconnect.streams import Endpoint, Stream, dial
+
+if TYPE_CHECKING:  # numpy and paramiko are imported by the channel that needs them.
+    from vmconnect.direct import Guest
+    from vmconnect.vnc import Console
+
+__all__ = ["Session", "connect"]
+
+C = TypeVar("C", bound=Channel)
+HostKeyDecision = Callable[[HostKey], bool]
+
+
+def _refuse(_key: HostKey) -> bool:
+    return False
+
+
+def connect(target: str | Target, timeout: Deadline | float | None = 10.0) -> Session:
+    """Find the machine that ``target`` means and return a session with it.
+
+    Raises TargetError, MachineNotFoundError, AmbiguousTargetError, and what the machine's
+    hypervisor raises when it does not answer.
+    """
+    deadline = Deadline.of(timeout)
+    parsed = parse_target(target) if isinstance(target, str) else target
+    return Session(resolve(parsed, deadline))
+
+
+class Session:
+    """How one machine is reached and who we are there; opens channels and closes them all."""
+
+    def __init__(self, machine: Machine, trust: TrustStore | None = None):
+        self.machine = machine
+        self.trust = trust or TrustStore()
+        self._channels: list[Channel] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def console(
+        self,
+        *,
+        password: Callable[[], str | None] | str | None = None,
+        timeout: Deadline | float | None = 10.0,
+    ) -> Console:
+        """Attach to the machine's screen and return when the server has let us in.
+
+        ``password`` is asked for only if the server wants one; by default the person at the
+        terminal is. Raises UnsupportedError for a machine with no console, ConnectError,
+        DeadlineError, RfbError, AuthenticationError.
+        """
+        from vmconnect.vnc import Console
+
+        endpoint = self._endpoint("console", self.machine.console)
+        name = self.machine.name
+        ask = password or (lambda: ask_on_terminal(f"VNC password of {name}: "))
+        return self._keep(Console.open(self._opener(endpoint), name, password=ask, timeout=timeout))
+
+    def guest(
+        self,
+        *,
+        user: str | None = None,
+        identity_files: Sequence[Path] = (),
+        accept_host_key: HostKeyDecision = _refuse,
+        timeout: Deadline | float | None = 30.0,
+        wait: bool = False,
+    ) -> Guest:
+        """Log in to the machine's guest over vsock.
+
+        ``accept_host_key`` decides on a key that was never seen; it is then pinned. ``wait``
+        keeps trying until ``timeout`` while nobody answers, as in a guest that is starting.
+
+        Raises UnsupportedError for a machine with no vsock, ConnectError, DeadlineError,
+        TrustError, AuthenticationError, SshError.
+        """
+        from vmconnect.direct import Guest
+
+        machine = self.machine
+        endpoint = self._endpoint("vsock device", machine.guest)
+        noted = HostKey.from_line(machine.note.host_key or "")
+
+        def check(kind: str, blob: bytes) -> None:
+            key = HostKey(kind, blob)
+            self.trust.check(
+                machine.identity, key, machine.name, accept_host_key, provisioned=noted
+            )
+
+        known = [noted] if noted else self.trust.pinned(machine.identity)
+        return self._keep(
+            Guest.open(
+                self._opener(endpoint),
+                machine.name,
+                login_for(machine, user, identity_files),
+                check,
+                known_key_kinds=[key.kind for key in known],
+                timeout=timeout,
+                wait=wait,
+            )
+        )
+
+    def close(self) -> None:
+        """Close every channel, also those in the midst of something."""
+        with self._lock:
+            self._closed = True
+            channels, self._channels = self._channels, []
+        for channel in reversed(channels):
+            channel.close()
+
+    def _endpoint(self, what: str, endpoint: Endpoint | None) -> Endpoint:
+        if endpoint is None:
+            raise UnsupportedError(
+                f"no {what} is known of it",
+                machine=self.machine.name,
+                hint="vmconnect list shows what each machine has",
+            )
+        return endpoint
+
+    def _opener(self, endpoint: Endpoint) -> Callable[[Deadline], Stream]:
+        def open_stream(deadline: Deadline) -> Stream:
+            try:
+                return dial(endpoint, deadline)
+            except VmconnectError as error:
+                raise error.with_machine(self.machine.name) from error.__cause__
+
+        return open_stream
+
+    def _keep(self, channel: C) -> C:
+        with self._lock:
+            if not self._closed:
+                self._channels = [each for each in self._channels if each.alive] + [channel]
+                return channel
+        channel.close()
+        raise ClosedError("the session is closed", machine=self.machine.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,208 @@
+"""The console window: a machine's screen, keyboard and mouse, by pygame."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from types import TracebackType
+from typing import Self
+
+from vmconnect.channel import StateChange
+from vmconnect.errors import DisplayError, MissingDependencyError
+
+# Before SDL starts: without a GPU, SDL's emulated window surface costs 20 to 150 times what its
+# shared-memory one does (see bench/README.md). And pygame greets on standard output.
+os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+# A console is no game: the screen saver and the compositor are the user's.
+os.environ.setdefault("SDL_VIDEO_ALLOW_SCREENSAVER", "1")
+os.environ.setdefault("SDL_VIDEO_X11_NET_WM_BYPASS_COMPOSITOR", "0")
+
+try:
+    import pygame
+except ImportError as _error:
+    raise MissingDependencyError(
+        "the console window needs pygame-ce", hint="pip install 'vmconnect[window]'"
+    ) from _error
+
+from vmconnect.ui.keyboard import key_of
+from vmconnect.vnc import Console
+from vmconnect.vnc.events import CursorShape, Event, NameChanged, Resized, UpdateDone
+from vmconnect.vnc.keys import Key
+
+__all__ = ["Window", "require_display"]
+
+_WAKE = pygame.USEREVENT
+# How long the loop sleeps when nothing happens, so that Ctrl-C is noticed (milliseconds).
+_IDLE_MS = 200
+_REPEAT_DELAY_MS, _REPEAT_INTERVAL_MS = 400, 35
+# SDL's button numbers are RFB's (RFC 6143, section 7.5.5): left, middle, right.
+_BUTTONS = {1, 2, 3}
+
+
+def require_display() -> None:
+    """Raise DisplayError where no window can be opened at all."""
+    if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")):
+        raise DisplayError(
+            "there is no display to open a window on",
+            hint="set DISPLAY, or use vmconnect screenshot",
+        )
+
+
+class Window:
+    """A window that shows one console, 1:1, and types into it.
+
+    It belongs to the thread that made it, which must be the process's main one (SDL's rule).
+    """
+
+    def __init__(self, console: Console):
+        """Open the window. Raises DisplayError."""
+        self.console = console
+        self._pressed: dict[int, Key] = {}
+        self._lock = threading.Lock()
+        self._pending: list[Event] = []
+        try:
+            pygame.display.init()
+            self._resize(*console.size)
+        except pygame.error as error:
+            pygame.display.quit()
+            raise DisplayError(
+                f"cannot open a window: {error}", machine=console.machine, hint="check DISPLAY"
+            ) from error
+        pygame.display.set_caption(f"{console.machine} - vmconnect")
+        pygame.key.set_repeat(_REPEAT_DELAY_MS, _REPEAT_INTERVAL_MS)
+        console.subscribe(self._on_event)
+        console.on_state(self._on_state)
+
+    def run(self, until: threading.Event | None = None) -> None:
+        """Show the console until the window is closed, or ``until`` is set.
+
+        Raises what ended the console, if that ends first.
+        """
+        while not (until is not None and until.is_set()):
+            events = [pygame.event.wait(_IDLE_MS), *pygame.event.get()]
+            if any(event.type == pygame.QUIT for event in events):
+                return
+            if not self.console.alive:
+                if self.console.reason:
+                    raise self.console.reason
+                return
+            for event in events:
+                self._handle(event)
+            self._show()
+
+    def wake(self) -> None:
+        """Make `run` look at ``until`` now; from any thread."""
+        # The queue may be full, or SDL gone: then the loop is awake, or over.
+        with contextlib.suppress(pygame.error):
+            pygame.event.post(pygame.event.Event(_WAKE))
+
+    def close(self) -> None:
+        """Let go of the keys that are held and close the window."""
+        self.console.unsubscribe(self._on_event)
+        self._release_keys()
+        pygame.display.quit()
+
+    def _on_event(self, event: Event) -> None:
+        """Queue an event of the console; called in its reader's thread."""
+        with self._lock:
+            first = not self._pending
+            self._pending.append(event)
+        if first:
+            self.wake()
+
+    def _on_state(self, _change: StateChange) -> None:
+        self.wake()
+
+    def _show(self) -> None:
+        """Bring the window up to date with what the console has told since the last time."""
+        with self._lock:
+            events, self._pending = self._pending, []
+        areas: list[pygame.Rect] = []
+        for event in events:
+            match event:
+                case UpdateDone(damage):
+                    areas += [pygame.Rect(d.x, d.y, d.width, d.height) for d in damage]
+                case Resized(width, height) if (width, height) != self._surface.get_size():
+                    self._resize(width, height)
+                    areas.clear()
+                case CursorShape():
+                    _set_cursor(event)
+                case NameChanged(name):
+                    pygame.display.set_caption(f"{self.console.machine} - {name} - vmconnect")
+                case _:
+                    pass
+        if areas:
+            for area in areas:
+                self._screen.blit(self._surface, area, area)
+            pygame.display.update(areas)
+
+    def _resize(self, width: int, height: int) -> None:
+        self._screen = pygame.display.set_mode((width, height))
+        # The same memory that the decoders write: what is blitted is copied once.
+        pixels = self.console.framebuffer.pixels
+        height, width = pixels.shape
+        self._surface = pygame.image.frombuffer(pixels.data.cast("B"), (width, height), "BGRA")
+        self._surface.set_alpha(None)  # The fourth byte is no alpha.
+        self._screen.blit(self._surface, (0, 0))
+        pygame.display.flip()
+
+    def _handle(self, event: pygame.event.Event) -> None:
+        """Send what a person does to the machine."""
+        mouse = self.console.mouse
+        match event.type:
+            case pygame.KEYDOWN:
+                key = key_of(event.scancode, event.key, event.unicode)
+                if key is not None:
+                    self._pressed[event.scancode] = key
+                    self.console.keyboard.down(key)
+            case pygame.KEYUP:
+                # The key as it went down: its keysym may have changed with a modifier since.
+                key = self._pressed.pop(event.scancode, None)
+                if key is not None:
+                    self.console.keyboard.up(key)
+            case pygame.MOUSEMOTION:
+                mouse.move(*event.pos)
+            case pygame.MOUSEBUTTONDOWN if event.button in _BUTTONS:
+                mouse.down(event.button)
+            case pygame.MOUSEBUTTONUP if event.button in _BUTTONS:
+                mouse.up(event.button)
+            case pygame.MOUSEWHEEL:
+                mouse.scroll(event.x, event.y)
+            case pygame.WINDOWFOCUSLOST:
+                self._release_keys()
+            case pygame.WINDOWEXPOSED:
+                self._screen.blit(self._surface, (0, 0))
+                pygame.display.flip()
+            case _:
+                pass
+
+    def _release_keys(self) -> None:
+        pressed, self._pressed = self._pressed, {}
+        if self.console.alive:
+            for key in reversed(pressed.values()):
+                self.console.keyboard.up(key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _set_cursor(shape: CursorShape) -> None:
+    """Give the pointer over the window the shape that the machine wants."""
+    if not shape.width or not shape.height:
+        pygame.mouse.set_visible(False)
+        return
+    size = (shape.width, shape.height)
+    picture = pygame.image.frombytes(shape.rgba, size, "RGBA")
+    hotspot = (min(shape.hotspot_x, shape.width - 1), min(shape.hotspot_y, shape.height - 1))
+    pygame.mouse.set_cursor(pygame.cursors.Cursor(hotspot, picture))
+    pygame.mouse.set_visible(True)

@@ -1,0 +1,446 @@
+"""The console: a machine's screen, keyboard and mouse over RFB."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmconnect.channel import Channel, ChannelState
+from vmconnect.deadline import Deadline
+from vmconnect.errors import (
+    ClosedError,
+    DeadlineError,
+    ResourceError,
+    UnsupportedError,
+    VmconnectError,
+)
+from vmconnect.streams import Stream
+from vmconnect.vnc import messages
+from vmconnect.vnc.credentials import Credentials
+from vmconnect.vnc.engine import Engine
+from vmconnect.vnc.events import (
+    CursorShape,
+    Event,
+    LedState,
+    PointerMode,
+    Resized,
+    ResizeReason,
+    ResizeStatus,
+    Screen,
+)
+from vmconnect.vnc.framebuffer import Framebuffer, Pixels, rgb
+from vmconnect.vnc.keyboard import Keyboard
+from vmconnect.vnc.mouse import Mouse
+from vmconnect.vnc.outbox import Outbox
+from vmconnect.vnc.png import encode_png
+from vmconnect.vnc.screen_text import read_text
+from vmconnect.vnc.states import State
+
+__all__ = ["Console", "Subscriber"]
+
+Subscriber = Callable[[Event], None]
+
+_LOG = logging.getLogger(__name__)
+
+# How long close() waits for the last key releases to be taken (seconds).
+_FAREWELL = 1.0
+
+_MAX_CUT_TEXT_BYTES = 1024 * 1024
+"""What QEMU takes; it closes the connection for more (ui/vnc.c, protocol_client_msg)."""
+
+_LASTING = (CursorShape, PointerMode, LedState)
+
+# How long open() waits for the first picture, and with it for all that the server tells of
+# itself: whether it takes scancodes, say (seconds).
+_SETTLING = 1.0
+
+_REFUSALS = {
+    ResizeStatus.PROHIBITED: "the server does not allow it",
+    ResizeStatus.OUT_OF_RESOURCES: "the server is out of resources",
+    ResizeStatus.INVALID_LAYOUT: "the server takes no such size",
+    ResizeStatus.UNKNOWN: "the server gives an unknown reason",
+}
+
+
+class Console(Channel):
+    """A live connection to a machine's screen; made by `open`, safe to use from any thread.
+
+    A thread reads and decodes, so ``framebuffer`` is always as the server last told. ``keyboard``
+    and ``mouse`` never wait for the network. What ends the connection is in ``reason`` and raised
+    by whatever waits or sends.
+    """
+
+    def __init__(self, machine: str, stream: Stream, engine: Engine):
+        super().__init__(machine)
+        self._stream = stream
+        self._engine = engine
+        self.keyboard = Keyboard(engine, self._send)
+        self.mouse = Mouse(engine, self._send)
+        self._subscribers: list[Subscriber] = []
+        # What a later subscriber has to know, by kind.
+        self._present: dict[type[Event], Event] = {}
+        self._telling = threading.RLock()
+        self._pulse = threading.Condition()
+        self._pulses = 0
+        self._outbox = Outbox(stream, f"vmconnect console {machine}: send", self._fail)
+        self._reader = threading.Thread(
+            target=self._read, name=f"vmconnect console {machine}: read", daemon=True
+        )
+
+    @classmethod
+    def open(
+        cls,
+        opener: Callable[[Deadline], Stream],
+        machine: str,
+        *,
+        password: Callable[[], str | None] | str | None = None,
+        shared: bool = True,
+        timeout: Deadline | float | None = 10.0,
+        framebuffer: Framebuffer | None = None,
+    ) -> Self:
+        """Connect by ``opener``, log in, and return the console when the server has let us in.
+
+        A callable ``password`` is called, in this thread, only if the server wants one; the time
+        that it takes does not count. ``shared`` leaves other clients connected.
+
+        Raises what ``opener`` does; DeadlineError if the server does not answer in time,
+        RfbError if it is no VNC server or a broken one, AuthenticationError if it refuses the
+        login, ConnectError if it refuses us, ConnectionLostError if it hangs up.
+        """
+        clock = _Clock(Deadline.of(timeout))
+        ask = clock.stopped(password) if callable(password) else password
+        engine = Engine(Credentials(ask), framebuffer=framebuffer, shared=shared)
+        try:
+            stream = opener(clock.deadline)
+            try:
+                events = _shake_hands(stream, engine, clock)
+                console = cls(machine, stream, engine)
+                console._tell(events)
+                console._enter(ChannelState.READY)
+                console._outbox.start()
+                console._reader.start()
+            except BaseException:
+                stream.close()
+                raise
+        except VmconnectError as error:
+            raise error.with_machine(machine) from error.__cause__
+        return console
+
+    # The screen.
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection has not ended."""
+        return self.state is not ChannelState.CLOSED
+
+    @property
+    def framebuffer(self) -> Framebuffer:
+        """The screen's pixels, live."""
+        return self._engine.framebuffer
+
+    @property
+    def width(self) -> int:
+        """The screen's width in pixels."""
+        return self._engine.framebuffer.width
+
+    @property
+    def height(self) -> int:
+        """The screen's height in pixels."""
+        return self._engine.framebuffer.height
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The screen's width and height in pixels."""
+        height, width = self._engine.framebuffer.pixels.shape
+        return width, height
+
+    @property
+    def desktop_name(self) -> str:
+        """What the server calls the desktop."""
+        return self._engine.name
+
+    @property
+    def screens(self) -> tuple[Screen, ...]:
+        """The heads within the screen, where the server describes them."""
+        return self._engine.screens
+
+    def pixels(self, timeout: Deadline | float | None = 10.0) -> Pixels:
+        """Return a copy of the screen, never half an update: (height, width) 0x00RRGGBB words.
+
+        Waits for the first update of the screen if it has not come yet. Raises DeadlineError, or
+        what ended the connection.
+        """
+        picture = self.framebuffer.snapshot(timeout)
+        self._check_alive()
+        return picture
+
+    def rgb(self, timeout: Deadline | float | None = 10.0) -> NDArray[np.uint8]:
+        """Return `pixels` as an array (height, width, 3) of red, green, blue bytes."""
+        return rgb(self.pixels(timeout))
+
+    def screenshot(self, path: str | Path, timeout: Deadline | float | None = 10.0) -> None:
+        """Write the screen to a PNG file, as `pixels` gives it.
+
+        Raises also ResourceError if the file cannot be written.
+        """
+        picture = self.rgb(timeout)
+        if not picture.size:
+            raise ResourceError("the screen has no pixels to save", machine=self.machine)
+        try:
+            Path(path).write_bytes(encode_png(picture))
+        except OSError as error:
+            raise ResourceError(f"cannot write {path}: {error.strerror}") from error
+
+    def text(self, timeout: Deadline | float | None = 10.0) -> list[str] | None:
+        """Return the lines of the screen, exactly, if it is a VGA text screen; else None."""
+        return read_text(self.pixels(timeout))
+
+    def request_update(self, incremental: bool = False) -> None:
+        """Ask the server for the whole screen again, or for what has changed.
+
+        Changes come without being asked for.
+        """
+        self._send(messages.framebuffer_update_request(incremental, 0, 0, *self.size))
+
+    def request_size(self, width: int, height: int) -> None:
+        """Ask for another size of the screen, and let a `Resized` event tell what came of it.
+
+        Raises UnsupportedError if the server has not said that it can be asked.
+        """
+        if not self._engine.resizable:
+            raise UnsupportedError(
+                "its VNC server cannot be asked for another size",
+                machine=self.machine,
+                hint="set the size inside the guest",
+            )
+        first = self._engine.screens[0] if self._engine.screens else Screen(0, 0, 0, 0, 0)
+        screen = Screen(first.id, 0, 0, width, height, first.flags)
+        self._send(messages.set_desktop_size(width, height, [screen]))
+
+    def resize(
+        self, width: int, height: int, timeout: Deadline | float | None = 10.0
+    ) -> ResizeStatus:
+        """Ask for another size of the screen and wait for the server's answer.
+
+        Returns OK when the screen has it, FORWARDED when the guest was told and may follow later
+        or never. Raises UnsupportedError if the server refuses, DeadlineError.
+        """
+        answers: list[Resized] = []
+
+        def note(event: Event) -> None:
+            if isinstance(event, Resized) and event.reason is ResizeReason.THIS_CLIENT:
+                answers.append(event)
+
+        self.subscribe(note)
+        try:
+            self.request_size(width, height)
+            self.wait_for(lambda _: bool(answers), timeout)
+        finally:
+            self.unsubscribe(note)
+        status = answers[0].status
+        if status in _REFUSALS:
+            raise UnsupportedError(
+                f"the screen cannot be {width}x{height}: {_REFUSALS[status]}",
+                machine=self.machine,
+            )
+        return status
+
+    # What is typed and told to the machine.
+
+    def type(self, text: str) -> None:
+        r"""Type a text on the keyboard; "\n" is Enter. See `Keyboard.type`."""
+        self.keyboard.type(text)
+
+    def cut(self, text: str) -> None:
+        """Give the machine's clipboard a text.
+
+        Raises UnsupportedError for characters past Latin-1, which RFB's clipboard does not have,
+        and for more than 1 MiB.
+        """
+        try:
+            data = text.replace("\r\n", "\n").encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise UnsupportedError(
+                f"the clipboard takes no {text[error.start]!r}, only Latin-1",
+                machine=self.machine,
+            ) from error
+        if len(data) > _MAX_CUT_TEXT_BYTES:
+            raise UnsupportedError(
+                f"the clipboard takes no {len(data)} bytes, only {_MAX_CUT_TEXT_BYTES}",
+                machine=self.machine,
+            )
+        self._send(messages.client_cut_text(data))
+
+    # What happens.
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call ``subscriber`` with every later event, in the reading thread.
+
+        It is called at once, in this thread, with the last pointer shape, pointer mode and
+        keyboard lights that the server has told before. It must return soon: nothing is read
+        meanwhile. Until it returns from an `UpdateDone` the framebuffer does not change.
+        """
+        with self._telling:
+            for event in self._present.values():
+                subscriber(event)
+            self._subscribers.append(subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Call ``subscriber`` no more; nothing happens if it is none."""
+        with contextlib.suppress(ValueError):
+            self._subscribers.remove(subscriber)
+
+    def wait_for(
+        self, predicate: Callable[[Console], bool], timeout: Deadline | float | None = None
+    ) -> None:
+        """Wait until ``predicate(console)`` holds; it is asked after every event.
+
+        Raises DeadlineError, or what ended the connection (ClosedError after a plain close).
+        """
+        deadline = Deadline.of(timeout)
+        while True:
+            pulses, alive = self._pulses, self.alive
+            if predicate(self):
+                return
+            if not alive:
+                self._check_alive()
+            with self._pulse:
+                self._pulse.wait_for(
+                    lambda before=pulses: self._pulses != before,  # type: ignore[misc]
+                    deadline.remaining(),
+                )
+                if self._pulses == pulses:
+                    deadline.check("waiting for the screen")
+
+    def wait_for_update(self, timeout: Deadline | float | None = None) -> None:
+        """Wait until the next update is drawn. Raises as `wait_for` does."""
+        before = self.framebuffer.generation
+        self.wait_for(lambda console: console.framebuffer.generation != before, timeout)
+
+    # The connection's life.
+
+    def close(self) -> None:
+        """Let go of keys and buttons, end the connection and its threads."""
+        with contextlib.suppress(VmconnectError):
+            self.keyboard.release()
+            self.mouse.release()
+        self._end()
+        self._outbox.finish(_FAREWELL)
+        self._stream.close()
+        self.framebuffer.abandon()
+        self._wake()
+        self._outbox.join()
+        if self._reader is not threading.current_thread():
+            self._reader.join()
+
+    def _send(self, data: bytes) -> None:
+        self._check_alive()
+        try:
+            self._outbox.put(data)
+        except VmconnectError as error:
+            self._fail(error)
+            raise
+
+    def _check_alive(self) -> None:
+        if not self.alive:
+            raise self._reason or ClosedError("the console is closed", machine=self.machine)
+
+    def _read(self) -> None:
+        """Read until the end; the reading thread."""
+        engine, stream = self._engine, self._stream
+        try:
+            while True:
+                count = stream.recv_into(engine.next_buffer())
+                if not count:
+                    raise engine.receive_end()
+                try:
+                    events = engine.received(count)
+                except VmconnectError:
+                    self._tell(engine.events())
+                    raise
+                if out := engine.data_to_send():
+                    self._outbox.put(out)
+                self._tell(events)
+        except VmconnectError as error:
+            self._fail(error)
+
+    def _tell(self, events: list[Event]) -> None:
+        with self._telling:
+            for event in events:
+                if isinstance(event, _LASTING):
+                    self._present[type(event)] = event
+                for subscriber in tuple(self._subscribers):
+                    try:
+                        subscriber(event)
+                    except Exception:  # noqa: BLE001 (its mistake must not end the console)
+                        _LOG.exception("a subscriber of %s failed at %s", self.machine, event)
+        if events:
+            self._wake()
+
+    def _wake(self) -> None:
+        with self._pulse:
+            self._pulses += 1
+            self._pulse.notify_all()
+
+    def _fail(self, error: VmconnectError) -> None:
+        """End the channel for ``error``, unless it has ended; from any thread."""
+        self._end(error)
+        self._outbox.finish(0)
+        self._stream.close()
+        self.framebuffer.abandon()
+        self._wake()
+
+
+class _Clock:
+    """A deadline that stands still while a person is asked for a password."""
+
+    def __init__(self, deadline: Deadline):
+        self.deadline = deadline
+
+    def stopped(self, ask: Callable[[], str | None]) -> Callable[[], str | None]:
+        def stopped() -> str | None:
+            left = self.deadline.remaining()
+            try:
+                return ask()
+            finally:
+                self.deadline = Deadline(left)
+
+        return stopped
+
+
+def _shake_hands(stream: Stream, engine: Engine, clock: _Clock) -> list[Event]:
+    """Drive the engine to its first picture and return what happened until then.
+
+    Raises DeadlineError if the server does not let us in in time. A picture that is slow to come
+    is not waited for.
+    """
+    happened: list[Event] = []
+    while engine.state is not State.NORMAL:
+        clock.deadline.check(f"waiting for the VNC server's {engine.message}")
+        happened += _exchange(stream, engine, clock)
+    clock.deadline = clock.deadline.sooner(_SETTLING)
+    with contextlib.suppress(DeadlineError):
+        while not engine.framebuffer.drawn and not clock.deadline.passed:
+            happened += _exchange(stream, engine, clock)
+    stream.settimeout(None)
+    return happened
+
+
+def _exchange(stream: Stream, engine: Engine, clock: _Clock) -> list[Event]:
+    """Receive once, and send what is to be sent."""
+    stream.settimeout(clock.deadline.remaining())
+    count = stream.recv_into(engine.next_buffer())
+    if not count:
+        raise engine.receive_end()
+    events = engine.received(count)
+    if out := engine.data_to_send():
+        stream.settimeout(clock.deadline.remaining())
+        stream.sendall(out)
+    return events

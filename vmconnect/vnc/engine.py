@@ -1,0 +1,248 @@
+"""The RFB client as an engine: bytes in, events out, no I/O (RFC 6143 and rfbproto).
+
+Theory of operation: the whole protocol is one nest of steps (`vmconnect.vnc.inbox.Reading`) that
+yield when the bytes at hand do not suffice. Whoever has bytes gives them by `Engine.receive`, or
+reads them into `Engine.next_buffer` and says how many by `Engine.received`; both return what
+happened, and `Engine.data_to_send` what is to be sent. Bytes may be cut anywhere.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from vmconnect.errors import (
+    ConnectionLostError,
+    RfbError,
+    StateError,
+    VmconnectError,
+)
+from vmconnect.vnc import messages
+from vmconnect.vnc.credentials import Credentials
+from vmconnect.vnc.damage import DamageList
+from vmconnect.vnc.encodings import ENCODINGS
+from vmconnect.vnc.events import Event, LedState, Screen
+from vmconnect.vnc.framebuffer import MAX_PIXELS, MAX_SIDE, Framebuffer
+from vmconnect.vnc.handshake import handshake
+from vmconnect.vnc.inbox import EndOfStreamError, Inbox, Reading
+from vmconnect.vnc.pixel_format import OURS
+from vmconnect.vnc.server_messages import SERVER_MESSAGES
+from vmconnect.vnc.states import TRANSITIONS, State
+from vmconnect.vnc.text import printable
+from vmconnect.vnc.walk import Walk, best_walk
+
+__all__ = ["MAX_NAME_BYTES", "Engine"]
+
+MAX_NAME_BYTES = 64 * 1024
+"""A desktop name beyond this breaks the connection."""
+
+_U32 = struct.Struct(">I")
+
+
+class Engine:
+    """One RFB connection, seen from the client; used from one thread at a time.
+
+    What the server has told is in ``state``, ``name``, ``screens``, ``resizable`` (it takes
+    SetDesktopSize), ``scancodes`` (it takes extended key events), ``absolute`` (the pointer's
+    mode) and ``leds``. With ``pull`` the engine asks for the whole screen at the beginning and
+    after each change of size, and for what changed as soon as an update begins to come, so that
+    the next is under way while this one is decoded.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials | None = None,
+        *,
+        framebuffer: Framebuffer | None = None,
+        shared: bool = True,
+        pull: bool = True,
+        walk: Walk | None = None,
+    ):
+        self.credentials = credentials or Credentials()
+        self.framebuffer = framebuffer or Framebuffer()
+        self.shared = shared
+        self.inbox = Inbox()
+        self.state = State.VERSION
+        self.message = ""
+        """The message being read, for errors."""
+        self.name = ""
+        self.screens: tuple[Screen, ...] = ()
+        self.resizable = False
+        self.scancodes = False
+        self.absolute = True
+        self.leds: LedState | None = None
+        self.pull = pull
+        self.walk = walk or best_walk()
+        self.damage = DamageList()
+        self.rectangles_left = 0
+        """How many rectangles of the present update are still to come."""
+        self._first_name = ""
+        self._events: list[Event] = []
+        self._out = bytearray()
+        self._steps = self._run()
+        next(self._steps)
+
+    # What whoever has the bytes uses.
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Take bytes from the server and return what happened.
+
+        A large ``data`` is read where it lies, without a copy. Raises RfbError for what the
+        protocol does not allow, AuthenticationError or ConnectError if the server refuses us,
+        ResourceError if memory is short; the engine is CLOSED then, and what happened before is
+        in `events`. Raises StateError when CLOSED already.
+        """
+        self._check_open()
+        view = memoryview(data).cast("B")
+        position = 0
+        while position < len(view):
+            if self.inbox.lendable:
+                self.inbox.lend(view[position:])
+                position = len(view)
+                try:
+                    self._step()
+                finally:
+                    self.inbox.reclaim()
+            else:
+                position += self.inbox.copy_from(view[position:])
+                self._step()
+        return self.events()
+
+    def next_buffer(self) -> memoryview:
+        """Return where the next bytes from the server should be written, for `received`."""
+        self._check_open()
+        return self.inbox.next_buffer()
+
+    def received(self, count: int) -> list[Event]:
+        """Take the first ``count`` bytes of `next_buffer`, as `receive` does."""
+        self._check_open()
+        self.inbox.commit(count)
+        self._step()
+        return self.events()
+
+    def receive_end(self) -> VmconnectError:
+        """Note that the server has closed the connection, and return what that means."""
+        self._check_open()
+        doing = f"while {self.message} was awaited"
+        try:
+            # A step may make sense of what it has: the beginning of a reason, say.
+            self._steps.throw(EndOfStreamError())
+        except EndOfStreamError:
+            return ConnectionLostError(f"the VNC server closed the connection {doing}")
+        except VmconnectError as error:
+            return error
+        finally:
+            self._close()
+        raise StateError("a step of the engine went on after the end of the stream")
+
+    def events(self) -> list[Event]:
+        """Return what happened and was not yet returned."""
+        happened, self._events = self._events, []
+        return happened
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes that must go to the server now."""
+        out = bytes(self._out)
+        self._out.clear()
+        return out
+
+    def request_update(self, incremental: bool = True) -> None:
+        """Ask for the whole screen, or for what has changed of it."""
+        size = self.framebuffer.width, self.framebuffer.height
+        self.send(messages.framebuffer_update_request(incremental, 0, 0, *size))
+
+    # What the steps use: the handshake, the logins, the encodings.
+
+    def send(self, data: bytes) -> None:
+        """Put bytes into `data_to_send`."""
+        self._out += data
+
+    def emit(self, event: Event) -> None:
+        """Tell what happened."""
+        self._events.append(event)
+
+    def enter(self, after: State, message: str) -> None:
+        """Go on to a state, in which ``message`` is read first.
+
+        Raises StateError for a transition that is not in the table.
+        """
+        if after not in TRANSITIONS[self.state]:
+            raise StateError(f"RFB cannot go from {self.state.value} to {after.value}")
+        self.state = after
+        self.message = message
+
+    def error(self, what: str) -> RfbError:
+        """Return the error that the server sent ``what``, with the message and the place."""
+        return RfbError(f"{self.message}: {what}", offset=self.inbox.offset)
+
+    def read_name(self) -> Reading[str]:
+        """Read a string with its length before it, for showing."""
+        (length,) = _U32.unpack((yield from self.inbox.read(_U32.size)))
+        if length > MAX_NAME_BYTES:
+            raise self.error(f"a name of {length} bytes")
+        return printable((yield from self.inbox.read(length)))
+
+    def resize(self, width: int, height: int) -> bool:
+        """Give the framebuffer the server's size and return whether it had another."""
+        if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+            raise self.error(f"a screen of {width}x{height} pixels")
+        before = self.framebuffer.width, self.framebuffer.height
+        if (width, height) == before:
+            return False
+        self.framebuffer.resize(width, height)
+        self.damage.take()
+        if self.state is State.NORMAL and self.pull:
+            # rfbproto forbids this where the size is the same: it would never end.
+            self.request_update(incremental=False)
+        return True
+
+    def begin(self, set_format: bool) -> None:
+        """Say what we want to be sent, and ask for the screen."""
+        self._first_name = self.name
+        if set_format:
+            self.send(messages.set_pixel_format(OURS))
+        self.send(messages.set_encodings(tuple(ENCODINGS)))
+        if self.pull:
+            self.request_update(incremental=False)
+
+    def end_update_here(self) -> None:
+        """Let the update end with the present rectangle."""
+        self.rectangles_left = 1
+
+    @property
+    def blue_first_cursors(self) -> bool:
+        """Whether CursorWithAlpha comes as B, G, R, A against the specification, as from QEMU.
+
+        QEMU writes its own words as they are (ui/vnc.c, vnc_cursor_define); its desktop name is
+        all that gives it away.
+        """
+        return self._first_name.startswith("QEMU")
+
+    # The steps themselves.
+
+    def _run(self) -> Reading[None]:
+        yield from handshake(self)
+        while True:
+            self.message = "message type"
+            (kind,) = yield from self.inbox.read(1)
+            message = SERVER_MESSAGES.get(kind)
+            if message is None:
+                raise self.error(f"unknown message type {kind}")
+            self.message = message.name
+            yield from message.read(self)
+
+    def _check_open(self) -> None:
+        if self.state is State.CLOSED:
+            raise StateError("the RFB connection is closed")
+
+    def _step(self) -> None:
+        """Go on as far as the bytes reach."""
+        try:
+            with self.framebuffer.lock:
+                next(self._steps)
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        self.state = State.CLOSED
+        self.framebuffer.abandon()

@@ -1,0 +1,119 @@
+"""What a server says: each function reads one message (RFC 6143, section 7.6)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vmconnect.vnc.encodings import ENCODINGS, Rectangle
+from vmconnect.vnc.events import Bell, ServerCutText, UpdateDone
+from vmconnect.vnc.inbox import Reading
+
+if TYPE_CHECKING:
+    from vmconnect.vnc.engine import Engine
+
+__all__ = ["MAX_CUT_TEXT_BYTES", "SERVER_MESSAGES", "ServerMessage"]
+
+MAX_CUT_TEXT_BYTES = 16 * 1024 * 1024
+"""What is read of a clipboard; the rest is skipped, and the event says how much."""
+
+_UPDATE = struct.Struct(">xH")
+_RECTANGLE = struct.Struct(">HHHHi")
+_COLOUR_MAP = struct.Struct(">xHH")
+_CUT_TEXT = struct.Struct(">xxxi")
+_COLOUR_BYTES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMessage:
+    """A message: ``read(engine)`` reads what follows its type."""
+
+    number: int
+    name: str
+    read: Callable[[Engine], Reading[None]]
+
+
+def _framebuffer_update(engine: Engine) -> Reading[None]:
+    inbox, framebuffer = engine.inbox, engine.framebuffer
+    (engine.rectangles_left,) = _UPDATE.unpack((yield from inbox.read(_UPDATE.size)))
+    if engine.pull:
+        # Every update gets a request, even one that holds no pixels: some servers count it as
+        # their answer and would never send another.
+        engine.request_update()
+    framebuffer.begin_update()
+    rectangles = 0
+    while engine.rectangles_left:
+        data, start, stop = inbox.window()
+        damage = engine.damage
+        position, done, damage.used = engine.walk(
+            data,
+            start,
+            stop,
+            framebuffer.pixels,
+            damage.boxes,
+            damage.used,
+            engine.rectangles_left,
+        )
+        inbox.consume(position - start)
+        rectangles += done
+        engine.rectangles_left -= done
+        if engine.rectangles_left:
+            yield from _rectangle(engine)
+            rectangles += 1
+            engine.rectangles_left -= 1
+    areas = engine.damage.take()
+    framebuffer.end_update(drawn=bool(areas))
+    if areas:
+        engine.emit(UpdateDone(areas, rectangles, framebuffer.generation))
+
+
+def _rectangle(engine: Engine) -> Reading[None]:
+    """Read one rectangle of any kind, however its bytes come."""
+    x, y, width, height, number = _RECTANGLE.unpack((yield from engine.inbox.read(_RECTANGLE.size)))
+    rectangle = Rectangle(x, y, width, height)
+    encoding = ENCODINGS.get(number)
+    if encoding is None:
+        raise engine.error(f"unknown encoding {number} of a rectangle {rectangle}")
+    if not encoding.draws:
+        yield from encoding.decode(engine, rectangle)
+        return
+    framebuffer = engine.framebuffer
+    if x + width > framebuffer.width or y + height > framebuffer.height:
+        size = f"{framebuffer.width}x{framebuffer.height}"
+        raise engine.error(f"a rectangle {rectangle} ({encoding.name}) outside the {size} screen")
+    yield from encoding.decode(engine, rectangle)
+    engine.damage.add(x, y, width, height)
+
+
+def _set_colour_map_entries(engine: Engine) -> Reading[None]:
+    """Skip the colours: our pixel format is a true-colour one and has no map."""
+    _first, count = _COLOUR_MAP.unpack((yield from engine.inbox.read(_COLOUR_MAP.size)))
+    yield from engine.inbox.skip(count * _COLOUR_BYTES)
+
+
+def _bell(engine: Engine) -> Reading[None]:
+    engine.emit(Bell())
+    yield from ()
+
+
+def _server_cut_text(engine: Engine) -> Reading[None]:
+    (length,) = _CUT_TEXT.unpack((yield from engine.inbox.read(_CUT_TEXT.size)))
+    if length < 0:
+        raise engine.error("an extended clipboard, which was not asked for")
+    taken = min(length, MAX_CUT_TEXT_BYTES)
+    text = bytes((yield from engine.inbox.read(taken))).decode("latin-1")
+    yield from engine.inbox.skip(length - taken)
+    engine.emit(ServerCutText(text, length - taken))
+
+
+SERVER_MESSAGES: dict[int, ServerMessage] = {
+    message.number: message
+    for message in (
+        ServerMessage(0, "FramebufferUpdate", _framebuffer_update),
+        ServerMessage(1, "SetColourMapEntries", _set_colour_map_entries),
+        ServerMessage(2, "Bell", _bell),
+        ServerMessage(3, "ServerCutText", _server_cut_text),
+    )
+}
