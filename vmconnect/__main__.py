@@ -1,7 +1,20 @@
-"""``python -m vmconnect``: the same as the ``vmconnect`` command."""
+"""The entry of the ``vmconnect`` command and of ``python -m vmconnect``."""
 
 import sys
 
-from vmconnect.cli import main
+__all__ = ["main"]
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line; even a Ctrl-C while Python still imports ends in one line."""
+    try:
+        from vmconnect.cli import main as command_line
+
+        return command_line()
+    except KeyboardInterrupt:
+        sys.stderr.write("vmconnect: interrupted\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

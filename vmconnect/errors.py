@@ -83,8 +83,12 @@ class VmconnectError(Exception):
         return self
 
     def __str__(self) -> str:
-        text = f"{self.machine}: {self.message}" if self.machine else self.message
+        text = f"{self.machine}: {self._account()}" if self.machine else self._account()
         return f"{text} ({self.hint})" if self.hint else text
+
+    def _account(self) -> str:
+        """Return what failed, without the machine and the hint."""
+        return self.message
 
 
 class TargetError(VmconnectError):
@@ -159,9 +163,8 @@ class ProtocolError(VmconnectError):
         super().__init__(message, machine=machine, hint=hint)
         self.offset = offset
 
-    def __str__(self) -> str:
-        text = super().__str__()
-        return text if self.offset is None else f"{text} at byte {self.offset}"
+    def _account(self) -> str:
+        return self.message if self.offset is None else f"{self.message}, at byte {self.offset}"
 
 
 class RfbError(ProtocolError):

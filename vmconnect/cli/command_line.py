@@ -54,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has left. Python must not try to flush it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except Exception as error:
+        if os.environ.get("VMCONNECT_DEBUG"):
+            raise
+        _say(f"internal error: {error!r} (VMCONNECT_DEBUG=1 shows where; please report it)")
+        return _USAGE_EXIT.get(name, EXIT_FAILURE)
 
 
 def _say(text: str) -> None:

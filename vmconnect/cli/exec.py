@@ -9,9 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from vmconnect.cli.login import add_login_options, open_guest
-from vmconnect.direct import Result
+
+if TYPE_CHECKING:
+    from vmconnect.direct import Result
 
 __all__ = ["arrange", "configure", "run"]
 

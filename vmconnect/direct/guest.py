@@ -11,7 +11,7 @@ from pathlib import Path
 from vmconnect.channel import Channel, ChannelState
 from vmconnect.deadline import Deadline
 from vmconnect.direct.login import Login
-from vmconnect.direct.pump import Sink, drain, feed
+from vmconnect.direct.pump import Sink, drain, end_input, feed
 from vmconnect.direct.result import Result
 from vmconnect.direct.ssh import HostKeyCheck, SshConnection
 from vmconnect.direct.transfer import download, upload
@@ -118,7 +118,7 @@ class Guest(Channel):
         kept_out, kept_err = bytearray(), bytearray()
         try:
             if stdin is None:
-                channel.shutdown_write()
+                end_input(channel)
             else:
                 feed(channel, _chunks(stdin) if isinstance(stdin, bytes) else stdin)
             drain(
@@ -129,14 +129,13 @@ class Guest(Channel):
             )
             channel.status_event.wait(deadline.remaining())
             deadline.check("waiting for the command")
+        except VmconnectError as error:
+            raise error.with_machine(self.machine) from error.__cause__
         finally:
             channel.close()
         signal = connection.exit_signal(channel)
         if channel.exit_status < 0 and signal is None:
-            if not connection.alive:
-                self._lose(connection, lost := connection.lost("the command ran"))
-                raise lost
-            raise GuestError("the command ended without an exit status", machine=self.machine)
+            raise self._no_status(connection)
         return Result(
             argv=tuple(argv),
             exit_code=None if signal else channel.exit_status,
@@ -228,6 +227,14 @@ class Guest(Channel):
         self._connection = None
         if self.state is ChannelState.READY:
             self._enter(ChannelState.LOST, reason)
+
+    def _no_status(self, connection: SshConnection) -> VmconnectError:
+        """Return why a command ended without telling how."""
+        if connection.alive:
+            return GuestError("the command ended without an exit status", machine=self.machine)
+        lost = connection.lost("the command ran")
+        self._lose(connection, lost)
+        return lost
 
     def _keeper(self, kept: bytearray) -> Sink:
         def keep(data: bytes) -> None:

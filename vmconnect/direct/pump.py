@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterable
 from vmconnect.deadline import Deadline
 from vmconnect.direct.library import paramiko
 
-__all__ = ["Sink", "drain", "feed"]
+__all__ = ["Sink", "drain", "end_input", "feed"]
 
 Sink = Callable[[bytes], object]
 
 # A paramiko buffer holds at most a window; to take all of it spares it moving the rest.
 _ALL_BYTES = 1 << 30
+
+
+# A command need not read its input: that it went away meanwhile is no failure of ours.
+_GONE = (OSError, EOFError, paramiko.SSHException)
 
 
 class _Signal:
@@ -62,12 +66,17 @@ def feed(channel: paramiko.Channel, chunks: Iterable[bytes]) -> threading.Thread
     """Send ``chunks`` to the command's standard input from a thread of its own, then its end."""
 
     def send() -> None:
-        # A command need not read its input: the pipe that it closed is no failure of ours.
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        with contextlib.suppress(*_GONE):
             for chunk in chunks:
                 channel.sendall(chunk)
-            channel.shutdown_write()
+        end_input(channel)
 
     thread = threading.Thread(target=send, name="vmconnect-stdin", daemon=True)
     thread.start()
     return thread
+
+
+def end_input(channel: paramiko.Channel) -> None:
+    """Tell the command that its standard input has ended."""
+    with contextlib.suppress(*_GONE):
+        channel.shutdown_write()

@@ -38,6 +38,21 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 
+class _Socket:
+    """A stream in the shape that paramiko expects of a socket, which includes ``_closed``."""
+
+    def __init__(self, stream: Stream):
+        self._stream = stream
+        self._closed = False
+        self.recv = stream.recv
+        self.send = stream.send
+        self.settimeout = stream.settimeout
+
+    def close(self) -> None:
+        self._closed = True
+        self._stream.close()
+
+
 class _Transport(paramiko.Transport):
     """paramiko's transport, which also keeps the signals that ended commands.
 
@@ -88,11 +103,11 @@ class SshConnection:
         self.login = login
         self.method = ""
         deadline = Deadline.of(timeout)
-        self._stream = stream
+        self._socket = _Socket(stream)
         try:
             with self._translated("logging in"):
                 self._transport = _Transport(
-                    cast("Any", stream),
+                    cast("Any", self._socket),
                     default_window_size=WINDOW_BYTES,
                     default_max_packet_size=PACKET_BYTES,
                 )
@@ -159,7 +174,7 @@ class SshConnection:
         transport = getattr(self, "_transport", None)
         if transport is not None:
             transport.close()
-        self._stream.close()
+        self._socket.close()
 
     def _greet(self, known_key_kinds: Sequence[str], deadline: Deadline) -> None:
         options = self._transport.get_security_options()

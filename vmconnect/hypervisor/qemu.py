@@ -18,7 +18,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +76,8 @@ class Qemu:
         if len(sockets) <= 1:
             found = [self._inspect_or_none(path, deadline) for path in sockets]
         else:
+            from concurrent.futures import ThreadPoolExecutor
+
             with ThreadPoolExecutor(min(_AT_ONCE, len(sockets))) as pool:
                 found = list(pool.map(lambda path: self._inspect_or_none(path, deadline), sockets))
         machines = [machine for machine in found if machine is not None]

@@ -6,9 +6,12 @@ import getpass
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vmconnect.direct.login import Login
 from vmconnect.hypervisor import Machine
+
+if TYPE_CHECKING:  # It brings paramiko, which a console does without.
+    from vmconnect.direct import Login
 
 __all__ = ["ask_on_terminal", "login_for"]
 
@@ -34,6 +37,8 @@ def login_for(
     What the caller names comes first and alone; else what the machine's note says; else the
     user's own name, agent and keys, as ssh does.
     """
+    from vmconnect.direct import Login
+
     note = machine.note
     if identity_files:
         files, use_agent = tuple(identity_files), False

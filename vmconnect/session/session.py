@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = ["Session", "connect"]
 
 C = TypeVar("C", bound=Channel)
 HostKeyDecision = Callable[[HostKey], bool]
+Opener = Callable[[Deadline], Stream]
 
 
 def _refuse(_key: HostKey) -> bool:
@@ -89,10 +91,14 @@ class Session:
         Raises UnsupportedError for a machine with no vsock, ConnectError, DeadlineError,
         TrustError, AuthenticationError, SshError.
         """
-        from vmconnect.direct import Guest
-
         machine = self.machine
-        endpoint = self._endpoint("vsock device", machine.guest)
+        deadline = Deadline.of(timeout)
+        opener = _DialledAhead(
+            self._opener(self._endpoint("vsock device", machine.guest)), deadline
+        )
+
+        from vmconnect.direct import Guest  # Slow: the guest's sshd starts meanwhile.
+
         noted = HostKey.from_line(machine.note.host_key or "")
 
         def check(kind: str, blob: bytes) -> None:
@@ -104,12 +110,12 @@ class Session:
         known = [noted] if noted else self.trust.pinned(machine.identity)
         return self._keep(
             Guest.open(
-                self._opener(endpoint),
+                opener,
                 machine.name,
                 login_for(machine, user, identity_files),
                 check,
                 known_key_kinds=[key.kind for key in known],
-                timeout=timeout,
+                timeout=deadline,
                 wait=wait,
             )
         )
@@ -131,7 +137,7 @@ class Session:
             )
         return endpoint
 
-    def _opener(self, endpoint: Endpoint) -> Callable[[Deadline], Stream]:
+    def _opener(self, endpoint: Endpoint) -> Opener:
         def open_stream(deadline: Deadline) -> Stream:
             try:
                 return dial(endpoint, deadline)
@@ -158,3 +164,18 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _DialledAhead:
+    """An opener that has dialled once already when it is first asked."""
+
+    def __init__(self, opener: Opener, deadline: Deadline):
+        self._opener = opener
+        self._stream: Stream | None = None
+        # Whoever needs the stream dials again, and meets the error where it is dealt with.
+        with contextlib.suppress(VmconnectError):
+            self._stream = opener(deadline)
+
+    def __call__(self, deadline: Deadline) -> Stream:
+        stream, self._stream = self._stream, None
+        return stream or self._opener(deadline)

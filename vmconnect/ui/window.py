@@ -18,6 +18,7 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 # A console is no game: the screen saver and the compositor are the user's.
 os.environ.setdefault("SDL_VIDEO_ALLOW_SCREENSAVER", "1")
 os.environ.setdefault("SDL_VIDEO_X11_NET_WM_BYPASS_COMPOSITOR", "0")
+os.environ.setdefault("SDL_VIDEO_X11_WMCLASS", "vmconnect")
 
 try:
     import pygame
@@ -64,6 +65,7 @@ class Window:
         self._pending: list[Event] = []
         try:
             pygame.display.init()
+            pygame.display.set_icon(_icon())
             self._resize(*console.size)
         except pygame.error as error:
             pygame.display.quit()
@@ -206,3 +208,15 @@ def _set_cursor(shape: CursorShape) -> None:
     hotspot = (min(shape.hotspot_x, shape.width - 1), min(shape.hotspot_y, shape.height - 1))
     pygame.mouse.set_cursor(pygame.cursors.Cursor(hotspot, picture))
     pygame.mouse.set_visible(True)
+
+
+def _icon() -> pygame.Surface:
+    """Draw the window's icon: a screen with a prompt on it."""
+    icon = pygame.Surface((32, 32), pygame.SRCALPHA)
+    frame, glass, prompt = (58, 65, 77), (13, 17, 23), (86, 211, 100)
+    pygame.draw.rect(icon, frame, (1, 3, 30, 22), border_radius=3)
+    pygame.draw.rect(icon, glass, (3, 5, 26, 18), border_radius=1)
+    pygame.draw.rect(icon, frame, (10, 25, 12, 4), border_radius=1)
+    pygame.draw.lines(icon, prompt, False, [(7, 9), (12, 13), (7, 17)], 2)
+    pygame.draw.line(icon, prompt, (14, 19), (21, 19), 2)
+    return icon

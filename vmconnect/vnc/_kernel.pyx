@@ -13,6 +13,7 @@ cdef enum:
     HEADER_BYTES = 12
     RAW = 0
     COPYRECT = 1
+    BUDGET = 1 << 24
 
 
 cdef inline Py_ssize_t _u16(const uint8_t* at) noexcept nogil:
@@ -120,6 +121,7 @@ def walk(
     cdef Py_ssize_t x, y, width, height, from_x, from_y, after
     cdef Py_ssize_t position = start
     cdef Py_ssize_t done = 0
+    cdef Py_ssize_t drawn = 0
     cdef const uint8_t* at
     cdef uint8_t* screen
     cdef int32_t* box
@@ -134,7 +136,7 @@ def walk(
     with nogil:
         screen = <uint8_t*>&pixels[0, 0]
         box = &boxes[0, 0]
-        while done < count and stop - position >= HEADER_BYTES:
+        while done < count and drawn < BUDGET and stop - position >= HEADER_BYTES:
             at = &data[position]
             x = _u16(at)
             y = _u16(at + 2)
@@ -171,6 +173,7 @@ def walk(
                 box, capacity, used,
                 <int32_t>x, <int32_t>y, <int32_t>width, <int32_t>height,
             )
+            drawn += width * height
             position = after
             done += 1
     return position, done, used

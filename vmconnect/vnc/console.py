@@ -120,17 +120,18 @@ class Console(Channel):
         try:
             stream = opener(clock.deadline)
             try:
-                events = _shake_hands(stream, engine, clock)
-                console = cls(machine, stream, engine)
-                console._tell(events)
-                console._enter(ChannelState.READY)
-                console._outbox.start()
-                console._reader.start()
+                _shake_hands(stream, engine, clock)
             except BaseException:
                 stream.close()
                 raise
         except VmconnectError as error:
             raise error.with_machine(machine) from error.__cause__
+        console = cls(machine, stream, engine)
+        try:
+            console._start(clock.deadline)
+        except BaseException:
+            console.close()
+            raise
         return console
 
     # The screen.
@@ -177,7 +178,10 @@ class Console(Channel):
         Waits for the first update of the screen if it has not come yet. Raises DeadlineError, or
         what ended the connection.
         """
-        picture = self.framebuffer.snapshot(timeout)
+        try:
+            picture = self.framebuffer.snapshot(timeout)
+        except DeadlineError as error:
+            raise error.with_machine(self.machine) from error.__cause__
         self._check_alive()
         return picture
 
@@ -316,8 +320,10 @@ class Console(Channel):
                     lambda before=pulses: self._pulses != before,  # type: ignore[misc]
                     deadline.remaining(),
                 )
-                if self._pulses == pulses:
-                    deadline.check("waiting for the screen")
+                if self._pulses == pulses and deadline.passed:
+                    raise DeadlineError(
+                        "what was waited for did not come in time", machine=self.machine
+                    )
 
     def wait_for_update(self, timeout: Deadline | float | None = None) -> None:
         """Wait until the next update is drawn. Raises as `wait_for` does."""
@@ -332,6 +338,7 @@ class Console(Channel):
             self.keyboard.release()
             self.mouse.release()
         self._end()
+        self._engine.cancel()
         self._outbox.finish(_FAREWELL)
         self._stream.close()
         self.framebuffer.abandon()
@@ -339,6 +346,14 @@ class Console(Channel):
         self._outbox.join()
         if self._reader is not threading.current_thread():
             self._reader.join()
+
+    def _start(self, deadline: Deadline) -> None:
+        """Start the threads, and let the first picture come if it comes soon."""
+        self._enter(ChannelState.READY)
+        self._outbox.start()
+        self._reader.start()
+        with contextlib.suppress(DeadlineError):
+            self.wait_for(lambda console: console.framebuffer.drawn, deadline.sooner(_SETTLING))
 
     def _send(self, data: bytes) -> None:
         self._check_alive()
@@ -415,32 +430,18 @@ class _Clock:
         return stopped
 
 
-def _shake_hands(stream: Stream, engine: Engine, clock: _Clock) -> list[Event]:
-    """Drive the engine to its first picture and return what happened until then.
-
-    Raises DeadlineError if the server does not let us in in time. A picture that is slow to come
-    is not waited for.
-    """
-    happened: list[Event] = []
+def _shake_hands(stream: Stream, engine: Engine, clock: _Clock) -> None:
+    """Drive the engine until it is in NORMAL, within the deadline."""
     while engine.state is not State.NORMAL:
-        clock.deadline.check(f"waiting for the VNC server's {engine.message}")
-        happened += _exchange(stream, engine, clock)
-    clock.deadline = clock.deadline.sooner(_SETTLING)
-    with contextlib.suppress(DeadlineError):
-        while not engine.framebuffer.drawn and not clock.deadline.passed:
-            happened += _exchange(stream, engine, clock)
-    stream.settimeout(None)
-    return happened
-
-
-def _exchange(stream: Stream, engine: Engine, clock: _Clock) -> list[Event]:
-    """Receive once, and send what is to be sent."""
-    stream.settimeout(clock.deadline.remaining())
-    count = stream.recv_into(engine.next_buffer())
-    if not count:
-        raise engine.receive_end()
-    events = engine.received(count)
-    if out := engine.data_to_send():
+        doing = f"waiting for the VNC server's {engine.message}"
+        clock.deadline.check(doing)
         stream.settimeout(clock.deadline.remaining())
-        stream.sendall(out)
-    return events
+        count = stream.recv_into(engine.next_buffer())
+        if not count:
+            raise engine.receive_end()
+        engine.received(count)
+        if out := engine.data_to_send():
+            clock.deadline.check(doing)
+            stream.settimeout(clock.deadline.remaining())
+            stream.sendall(out)
+    stream.settimeout(None)

@@ -33,15 +33,16 @@ def add_box(  # noqa: PLR0917 (called per rectangle: keywords would cost)
         return used
     right, bottom = x + width, y + height
     if used:
-        for box in (boxes[0], boxes[used - 1]):
+        # As lists: reading an array's elements one by one costs ten times as much.
+        first, last = boxes[0].tolist(), boxes[used - 1].tolist()
+        for box in (first, last):
             if x >= box[0] and y >= box[1] and right <= box[2] and bottom <= box[3]:
                 return used
-        last = boxes[used - 1]
         if x == last[0] and right == last[2] and y <= last[3] and bottom >= last[1]:
-            last[1], last[3] = min(last[1], y), max(last[3], bottom)
+            boxes[used - 1, 1::2] = min(last[1], y), max(last[3], bottom)
             return used
         if y == last[1] and bottom == last[3] and x <= last[2] and right >= last[0]:
-            last[0], last[2] = min(last[0], x), max(last[2], right)
+            boxes[used - 1, ::2] = min(last[0], x), max(last[2], right)
             return used
     if used == len(boxes):
         boxes[0, :2] = boxes[:, :2].min(axis=0)

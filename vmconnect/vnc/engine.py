@@ -75,6 +75,7 @@ class Engine:
         self.damage = DamageList()
         self.rectangles_left = 0
         """How many rectangles of the present update are still to come."""
+        self.cancelled = False
         self._first_name = ""
         self._events: list[Event] = []
         self._out = bytearray()
@@ -133,6 +134,10 @@ class Engine:
         finally:
             self._close()
         raise StateError("a step of the engine went on after the end of the stream")
+
+    def cancel(self) -> None:
+        """Make a decoding that is under way in another thread raise ClosedError soon."""
+        self.cancelled = True
 
     def events(self) -> list[Event]:
         """Return what happened and was not yet returned."""
@@ -237,8 +242,7 @@ class Engine:
     def _step(self) -> None:
         """Go on as far as the bytes reach."""
         try:
-            with self.framebuffer.lock:
-                next(self._steps)
+            next(self._steps)
         except BaseException:
             self._close()
             raise

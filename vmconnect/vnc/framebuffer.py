@@ -41,8 +41,8 @@ class Framebuffer:
     """The screen as far as it is drawn.
 
     One thread decodes into it; any thread may read. ``pixels`` may be looked at any time, and may
-    then show an update half drawn; `snapshot` waits for the end of the update. It is replaced,
-    not resized, when the screen's size changes.
+    then show an update half drawn; `snapshot` waits for the end of the update. The array is
+    replaced, not resized, when the screen's size changes.
 
     ``allocate(width, height)`` gives the array to draw into: (height, width) uint32 words with
     contiguous rows, for example the pixels of a window's surface. It is called in the decoding
@@ -56,9 +56,9 @@ class Framebuffer:
         """How many updates were drawn."""
         self.drawn = False
         """Whether an update was drawn since the screen has this size."""
-        self.lock = threading.RLock()
-        """Held while bytes are being decoded."""
-        self._boundary = threading.Condition(self.lock)
+        # Held for a moment at the boundaries between updates and for as long as a snapshot is
+        # copied between two: never while bytes are decoded or awaited.
+        self._boundary = threading.Condition()
         self._updating = False
         self._abandoned = False
         self._waiting = 0
@@ -81,7 +81,7 @@ class Framebuffer:
         The caller has compared the size with MAX_SIDE and MAX_PIXELS. Raises ResourceError when
         memory is short.
         """
-        with self.lock:
+        with self._boundary:
             if (width, height) == (self.width, self.height):
                 return
             try:
@@ -92,8 +92,9 @@ class Framebuffer:
 
     def begin_update(self) -> None:
         """Note that from here on the pixels are half old, half new."""
-        with self.lock:
+        with self._boundary:
             self._updating = True
+            self._abandoned = False
 
     def end_update(self, drawn: bool) -> None:
         """Note that the pixels are whole again, and serve who waits for that."""
@@ -137,9 +138,8 @@ class Framebuffer:
                     self._copy = _NOTHING
 
     def rgb(self) -> NDArray[np.uint8]:
-        """Return the present pixels as an array (height, width, 3) of red, green, blue bytes."""
-        with self.lock:
-            return rgb(self.pixels)
+        """Return the present pixels, whatever is drawn of them, as `rgb` does."""
+        return rgb(self.pixels)
 
     def _serve(self) -> None:
         # The copy is made here and not by those who wait: when updates follow each other

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vmconnect.errors import ClosedError
 from vmconnect.vnc.encodings import ENCODINGS, Rectangle
 from vmconnect.vnc.events import Bell, ServerCutText, UpdateDone
 from vmconnect.vnc.inbox import Reading
@@ -45,6 +46,8 @@ def _framebuffer_update(engine: Engine) -> Reading[None]:
     framebuffer.begin_update()
     rectangles = 0
     while engine.rectangles_left:
+        if engine.cancelled:
+            raise ClosedError("the console was closed")
         data, start, stop = inbox.window()
         damage = engine.damage
         position, done, damage.used = engine.walk(
@@ -60,6 +63,7 @@ def _framebuffer_update(engine: Engine) -> Reading[None]:
         rectangles += done
         engine.rectangles_left -= done
         if engine.rectangles_left:
+            # Cut by the end of the buffer, not plain, not allowed, or past the walk's budget.
             yield from _rectangle(engine)
             rectangles += 1
             engine.rectangles_left -= 1

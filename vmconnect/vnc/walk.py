@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from vmconnect.vnc.damage import Boxes, add_box
 
-__all__ = ["Walk", "best_walk", "walk"]
+__all__ = ["BUDGET", "Walk", "best_walk", "walk"]
+
+BUDGET = 1 << 24
+"""How many pixels one call draws, and at most one rectangle beyond."""
 
 _HEADER = struct.Struct(">HHHHi")
 _SOURCE = struct.Struct(">HH")
@@ -40,7 +43,9 @@ class Walk(Protocol):
 
         ``data[start]`` is the first byte of a rectangle's header; ``pixels`` has (height, width)
         words in our format, each row contiguous. Stops before the first rectangle that is not
-        plain, having drawn all before it and nothing of it.
+        plain, having drawn all before it and nothing of it; and, plain or not, once it has drawn
+        BUDGET pixels: a few hundred bytes of CopyRect can mean minutes of work, and the caller
+        wants to be asked in between whether it should go on.
 
         Returns the position reached, how many rectangles were drawn, and how many of ``boxes``
         (see `vmconnect.vnc.damage`) are used then.
@@ -58,9 +63,9 @@ def walk(  # noqa: PLR0917 (the contract of the compiled one)
 ) -> tuple[int, int, int]:
     """Draw plain rectangles, as `Walk` says."""
     screen_height, screen_width = pixels.shape
-    done = 0
+    done = drawn_pixels = 0
     position = start
-    while done < count and stop - position >= _HEADER.size:
+    while done < count and drawn_pixels < BUDGET and stop - position >= _HEADER.size:
         x, y, width, height, encoding = _HEADER.unpack_from(data, position)
         body = position + _HEADER.size
         if x + width > screen_width or y + height > screen_height:
@@ -83,6 +88,7 @@ def walk(  # noqa: PLR0917 (the contract of the compiled one)
             break
         pixels[y : y + height, x : x + width] = drawn
         used = add_box(boxes, used, x, y, width, height)
+        drawn_pixels += width * height
         position = after
         done += 1
     return position, done, used

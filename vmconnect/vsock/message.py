@@ -78,14 +78,14 @@ class Request(enum.IntEnum):
 class RingState(NamedTuple):
     """A ring's index and one number about it."""
 
-    index: int
+    ring: int
     number: int
 
 
 class RingAddress(NamedTuple):
     """Where a ring's three parts are, in the front end's own addresses."""
 
-    index: int
+    ring: int
     flags: int
     descriptors: int
     used: int

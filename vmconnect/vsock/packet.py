@@ -27,13 +27,16 @@ class Op(enum.IntEnum):
     CREDIT_REQUEST = 7
 
 
-class Shutdown(enum.IntFlag):
-    """The flags of a SHUTDOWN packet: what its sender will do no more."""
+class Shutdown:
+    """The flags of a SHUTDOWN packet: what its sender will do no more.
 
-    NONE = 0
-    RECEIVE = 1
-    SEND = 2
-    BOTH = 3
+    Plain numbers: `enum.IntFlag` computes in Python, and this is asked for every packet.
+    """
+
+    NONE: Final = 0
+    RECEIVE: Final = 1
+    SEND: Final = 2
+    BOTH: Final = 3
 
 
 class Header(NamedTuple):

@@ -1,0 +1,1 @@
+"""Tests of the RFB engine and the console."""
