@@ -139,7 +139,7 @@ def xtigervnc(directory: Path) -> Iterator[Callable[..., RealServer]]:
             arguments = ["Xtigervnc", "-rfbunixpath", str(address), "-rfbport", "-1"]
             arguments += ["-geometry", "640x480", "-depth", "24", *options]
             reader, writer = os.pipe()
-            with open(reader) as lines:
+            with os.fdopen(reader) as lines:
                 try:
                     arguments += ["-displayfd", str(writer)]
                     server = RealServer(arguments, directory, address, writer)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -372,7 +373,8 @@ def test_closing_in_the_midst_of_much_work(server: Server) -> None:
 
     thread = threading.Thread(target=throw)
     thread.start()
-    console.wait_for(lambda console: console.framebuffer._updating, PATIENCE)
+    while not console.framebuffer._updating:
+        time.sleep(0.01)
     console.close()
     server.socket.close()
     thread.join()

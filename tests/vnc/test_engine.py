@@ -336,6 +336,10 @@ def cursors(draw: st.DrawFn) -> bytes:
     return rectangle(0, 0, width, height, -239, draw(st.binary(min_size=size, max_size=size)))
 
 
+def extended(width: int, height: int) -> bytes:
+    return rectangle(0, 0, width, height, -308, screens(Screen(1, 0, 0, width, height)))
+
+
 sizes = st.sampled_from([(WIDTH, HEIGHT), (WIDTH + 3, HEIGHT + 1)])
 rectangles = st.one_of(
     raws(),
@@ -343,8 +347,8 @@ rectangles = st.one_of(
     cursors(),
     st.sampled_from([rectangle(0, 0, 0, 0, -258), rectangle(0, 0, 1, 1, -261, b"\1")]),
     st.builds(lambda name: rectangle(0, 0, 0, 0, -307, string(name)), st.binary(max_size=9)),
-    st.builds(lambda size: rectangle(0, 0, *size, -223), sizes),
-    st.builds(lambda size: rectangle(0, 0, *size, -308, screens(Screen(1, 0, 0, *size))), sizes),
+    st.builds(lambda size: rectangle(0, 0, size[0], size[1], -223), sizes),
+    st.builds(lambda size: extended(*size), sizes),
 )
 messages = st.one_of(
     st.lists(rectangles, max_size=6).map(lambda several: update(*several)),

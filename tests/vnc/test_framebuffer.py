@@ -63,7 +63,7 @@ def test_a_snapshot_waits_for_the_first_picture() -> None:
     framebuffer = engine.framebuffer
     with pytest.raises(DeadlineError, match="the screen did not come"):
         framebuffer.snapshot(0.01)
-    engine.receive(update(raw(0, 0, noise(8, 8) | 0x7F000000)))
+    engine.receive(update(raw(0, 0, noise(8, 8) | np.uint32(0x7F000000))))
     np.testing.assert_array_equal(framebuffer.snapshot(0), noise(8, 8))
 
 
@@ -91,7 +91,7 @@ def test_a_snapshot_is_never_half_an_update() -> None:
         np.testing.assert_array_equal(copy[:4], noise(8, 4, 2))
         np.testing.assert_array_equal(copy[4:], noise(8, 4, 2))
     assert len(copies) == 2
-    assert not np.shares_memory(*copies)
+    assert not np.shares_memory(copies[0], copies[1])
 
 
 def test_after_the_end_a_snapshot_is_what_is_there() -> None:

@@ -40,7 +40,7 @@ def test_38_without_password() -> None:
 
 
 def test_38_with_password() -> None:
-    script = Script(password="secret")
+    script = Script(password="secret")  # noqa: S106 (no secret)
     script >> b"RFB 003.008\n" << b"RFB 003.008\n"
     script >> b"\2\1\2" << b"\2"
     script >> CHALLENGE << response(CHALLENGE, "secret")
@@ -57,7 +57,7 @@ def test_37_has_no_result_without_password() -> None:
 
 
 def test_37_gives_no_reason() -> None:
-    script = Script(password="wrong")
+    script = Script(password="wrong")  # noqa: S106 (no secret)
     script >> b"RFB 003.007\n" << b"RFB 003.007\n"
     script >> b"\1\2" << b"\2"
     script >> CHALLENGE << response(CHALLENGE, "wrong")
@@ -74,7 +74,7 @@ def test_33_decides_itself() -> None:
 
 
 def test_33_with_password() -> None:
-    script = Script(password="secret")
+    script = Script(password="secret")  # noqa: S106 (no secret)
     script >> b"RFB 003.003\n" << b"RFB 003.003\n"
     script >> long(VNC_AUTH)
     script >> CHALLENGE << response(CHALLENGE, "secret")

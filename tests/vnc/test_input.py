@@ -1,5 +1,7 @@
 """Keyboard and mouse: what they send."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -211,3 +213,51 @@ def test_any_motion_arrives(dx: int, dy: int) -> None:
     total_x = sum(int.from_bytes(event[2:4]) - STILL for event in recorder.sent)
     total_y = sum(int.from_bytes(event[4:6]) - STILL for event in recorder.sent)
     assert (total_x, total_y) == (dx, dy)
+
+
+# X11's names of the characters that do not name themselves (keysymdef.h).
+CHARACTERS = """
+    ! exclam  @ at  # numbersign  $ dollar  % percent  ^ asciicircum  & ampersand  * asterisk
+    ( parenleft  ) parenright  - minus  _ underscore  = equal  + plus
+    [ bracketleft  ] bracketright  { braceleft  } braceright  ; semicolon  : colon
+    ' apostrophe  " quotedbl  ` grave  ~ asciitilde  \\ backslash  | bar
+    , comma  < less  . period  > greater  / slash  ? question
+"""
+PAIRS = CHARACTERS.split()
+NAMES = {" ": "space", **dict(zip(PAIRS[::2], PAIRS[1::2], strict=True))}
+KEYS = {
+    "esc": "Escape", "backspace": "BackSpace", "tab": "Tab", "enter": "Return",
+    "shift": "Shift_L", "rshift": "Shift_R", "ctrl": "Control_L", "rctrl": "Control_R",
+    "alt": "Alt_L", "capslock": "Caps_Lock", "numlock": "Num_Lock", "scrolllock": "Scroll_Lock",
+    "insert": "Insert", "delete": "Delete", "home": "Home", "end": "End", "pageup": "Prior",
+    "pagedown": "Next", "left": "Left", "up": "Up", "right": "Right", "down": "Down",
+    "print": "Print", "super": "Super_L", "rsuper": "Super_R", "menu": "Menu",
+    **{f"f{n}": f"F{n}" for n in range(1, 13)},
+    **{f"kp_{n}": f"KP_{n}" for n in range(10)},
+    "kp_multiply": "KP_Multiply", "kp_subtract": "KP_Subtract", "kp_add": "KP_Add",
+    "kp_divide": "KP_Divide", "kp_enter": "KP_Enter", "kp_decimal": "KP_Decimal",
+}  # fmt: skip
+KEYMAP = Path("/usr/share/qemu/keymaps/en-us")
+
+
+@pytest.mark.skipif(not KEYMAP.exists(), reason="needs QEMU's keymaps (apt: qemu-system-data)")
+def test_places_are_those_of_qemu() -> None:
+    theirs: dict[str, tuple[int, bool]] = {}
+    for line in KEYMAP.read_text().splitlines():
+        name, *rest = line.split() or ["#"]
+        if rest and not name.startswith("#"):
+            theirs.setdefault(name, (int(rest[0], 16), "shift" in rest))
+    compared = 0
+    for character in map(chr, range(0x20, 0x7F)):
+        name = NAMES.get(character, character)
+        if name in theirs:
+            struck = stroke(character)
+            assert (struck.key.scancode, struck.shift) == theirs[name], character
+            compared += 1
+    assert compared > 90
+    compared = 0
+    for ours, name in KEYS.items():
+        if name in theirs:
+            assert NAMED[ours].scancode == theirs[name][0], ours
+            compared += 1
+    assert compared > 50

@@ -29,14 +29,16 @@ def read_ppm(path: Path) -> Pixels:
     magic, width, height, depth, body = path.read_bytes().split(maxsplit=4)
     assert (magic, depth) == (b"P6", b"255")
     rgb = np.frombuffer(body, np.uint8).reshape(int(height), int(width), 3).astype(np.uint32)
-    return rgb[:, :, 0] << 16 | rgb[:, :, 1] << 8 | rgb[:, :, 2]
+    pixels: Pixels = (rgb << np.array([16, 8, 0], np.uint32)).sum(axis=2, dtype=np.uint32)
+    return pixels
 
 
 def wait_for_text(console: Console) -> None:
     """Wait until the firmware has written some lines."""
     console.wait_for(
         lambda console: (
-            console.size == FIRMWARE_SIZE and np.count_nonzero(console.framebuffer.pixels) > 2000
+            console.size == FIRMWARE_SIZE
+            and int(np.count_nonzero(console.framebuffer.pixels)) > 2000
         ),
         PATIENCE,
     )
@@ -172,7 +174,9 @@ class Drawing:
         head = struct.pack("<IIHHhhBBxx", self._root, self._gc, width, height, x, y, 0, 24)
         self._ask(72, 2, head + pixels.astype("<u4").tobytes())
 
-    def copy(self, from_x: int, from_y: int, x: int, y: int, width: int, height: int) -> None:
+    def copy(  # noqa: PLR0917 (the protocol's)
+        self, from_x: int, from_y: int, x: int, y: int, width: int, height: int
+    ) -> None:
         """CopyArea."""
         places = struct.pack("<hhhhHH", from_x, from_y, x, y, width, height)
         self._ask(62, 0, struct.pack("<III", self._root, self._root, self._gc) + places)

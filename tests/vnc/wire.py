@@ -42,7 +42,9 @@ def hello(width: int, height: int, name: bytes = b"desk") -> bytes:
     return b"RFB 003.008\n" + b"\1\1" + long(0) + server_init(width, height, name)
 
 
-def rectangle(x: int, y: int, width: int, height: int, encoding: int, body: bytes = b"") -> bytes:
+def rectangle(  # noqa: PLR0917 (the protocol's)
+    x: int, y: int, width: int, height: int, encoding: int, body: bytes = b""
+) -> bytes:
     return struct.pack(">HHHHi", x, y, width, height, encoding) + body
 
 
@@ -51,7 +53,9 @@ def raw(x: int, y: int, pixels: Pixels) -> bytes:
     return rectangle(x, y, width, height, 0, pixels.astype("<u4").tobytes())
 
 
-def copyrect(x: int, y: int, width: int, height: int, from_x: int, from_y: int) -> bytes:
+def copyrect(  # noqa: PLR0917 (the protocol's)
+    x: int, y: int, width: int, height: int, from_x: int, from_y: int
+) -> bytes:
     return rectangle(x, y, width, height, 1, words(from_x, from_y))
 
 

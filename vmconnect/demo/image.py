@@ -108,9 +108,7 @@ def _renew(room: Path, recipe: str, stamp: str, progress: Progress) -> DemoImage
     return image
 
 
-def _make(
-    room: Path, key: str, packages: tuple[Package, ...], progress: Progress
-) -> DemoImage:
+def _make(room: Path, key: str, packages: tuple[Package, ...], progress: Progress) -> DemoImage:
     archives = fetch(packages, room / "packages", progress)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=room / "images") as name:
         work = Path(name)
@@ -177,9 +175,7 @@ def _new_key(comment: str) -> tuple[bytes, bytes]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption()
-    )
+    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
     public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
     return private, public + f" {comment}\n".encode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,7 +11,6 @@ import selectors
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import vmconnect
 from vmconnect.deadline import Deadline
-from vmconnect.demo.accelerator import accelerator_arguments
+from vmconnect.demo.accelerator import choose_accelerator
 from vmconnect.demo.image import DemoImage, build
 from vmconnect.demo.keeper import LOG_DESCRIPTOR, Plan
 from vmconnect.errors import (
@@ -48,7 +48,7 @@ _POLL_SECONDS = 0.02
 
 # The kernel tests every cipher at boot, and resets its trace clock after an emulated one was
 # found unstable: together most of a second.
-_KERNEL_ARGUMENTS = "console=ttyS0 console=tty0 cryptomgr.notests trace_clock=local"
+_KERNEL_WORDS = ("console=ttyS0", "console=tty0", "cryptomgr.notests", "trace_clock=local")
 
 
 class DemoMachine:
@@ -152,11 +152,9 @@ class DemoMachine:
     def stop(self) -> None:
         """Pull the plug: end QEMU, and remove its files. Again and again if one likes."""
         assert self.process.stdin is not None  # noqa: S101 (a pipe)
-        try:
+        with contextlib.suppress(OSError):
             # The keeper takes the end of its input for the order to stop.
             self.process.stdin.close()
-        except OSError:
-            pass
         try:
             self.wait(_STOP_SECONDS)
         except DeadlineError:
@@ -244,12 +242,8 @@ def _plan(
 ) -> Plan:
     base = directory / name
     device = [
-        *_python(),
-        "-c",
-        "import sys; from vmconnect.vsock.command import serve; "
-        "serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))",
-        f"{base}.vu",
-        f"{base}.vsock",
+        *(*_python(), "-m", "vmconnect", "vsock-device"),
+        *("--socket", f"{base}.vu", "--uds", f"{base}.vsock", "--cid"),
         str(_FIRST_CID + secrets.randbelow(_CIDS - _FIRST_CID)),
     ]
     description = {
@@ -270,13 +264,14 @@ def _plan(
 def _qemu_arguments(
     name: str, image: DemoImage, base: Path, identity: str, memory_mib: int
 ) -> list[str]:
+    accelerator = choose_accelerator()
     path = str(base).replace(",", ",,")  # QEMU splits options at single commas
     return [
         *(_QEMU, "-nodefaults", "-no-user-config"),
         *("-name", f"guest={name}"),
         *("-uuid", identity),
         *("-machine", "q35,memory-backend=ram,vmport=off"),
-        *accelerator_arguments(),
+        *accelerator.arguments,
         *("-smp", "2", "-m", str(memory_mib)),
         # vhost-user reads and writes the guest's memory: it has to be shareable.
         *("-object", f"memory-backend-memfd,id=ram,size={memory_mib}M,share=on"),
@@ -296,7 +291,7 @@ def _qemu_arguments(
         *("-serial", "chardev:serial"),
         *("-qmp", f"unix:{path}.qmp,server=on,wait=off"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd).replace(",", ",,")),
-        *("-append", _KERNEL_ARGUMENTS),
+        *("-append", " ".join((*_KERNEL_WORDS, *accelerator.kernel_words))),
     ]
 
 

@@ -116,7 +116,10 @@ def _plain(path: Path) -> bytes:
 def _unzstd(path: Path) -> bytes:
     try:
         done = subprocess.run(
-            ["zstd", "-dcq", "--", str(path)], stdin=subprocess.DEVNULL, capture_output=True
+            ["zstd", "-dcq", "--", str(path)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
         )
     except FileNotFoundError as error:
         raise MissingDependencyError(

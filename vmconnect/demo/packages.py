@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from vmconnect.errors import MissingDependencyError, ResourceError, UnsupportedError
 from vmconnect.progress import Progress
@@ -252,13 +253,13 @@ def _run(argv: list[str]) -> str:
 
 
 def _start(
-    argv: list[str], *, stdout: object, stderr: int, cwd: Path | None = None
+    argv: list[str], *, stdout: int | IO[bytes], stderr: int, cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=stdout,  # type: ignore[arg-type]  # a file or one of subprocess's numbers
+            stdout=stdout,
             stderr=stderr,
             cwd=cwd,
             env={**os.environ, "LC_ALL": "C"},

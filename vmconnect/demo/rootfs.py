@@ -36,7 +36,12 @@ _LIBRARY_DIRECTORIES = (LIBRARIES, "usr/lib64", "usr/lib")
 # glibc loads this by name when a thread is cancelled.
 _LOADED_BY_NAME = ("libgcc_s.so.1",)
 
-_DIRECTORIES = (*["dev", "etc", "home", "mnt", "opt", "proc", "run", "srv", "sys", "tmp", "usr", "usr/local", "var"],)
+# fmt: off
+_DIRECTORIES = (
+    "dev", "etc", "home", "mnt", "opt", "proc", "run", "srv", "sys", "tmp", "usr", "usr/local",
+    "var",
+)
+# fmt: on
 _LINKS = {
     "bin": "usr/bin",
     "sbin": "usr/sbin",
@@ -93,7 +98,9 @@ class Rootfs:
         for name in OPTIONAL_PROGRAMS:
             if path := self._find(name):
                 chosen[name] = path
-        chosen |= dict(python_files(self.tree))
+        directories = [self.tree / each for each in _LIBRARY_DIRECTORIES]
+        directories += [self.tree / each.removeprefix("usr/") for each in _LIBRARY_DIRECTORIES]
+        chosen |= dict(python_files(self.tree, self._library(LOADER), directories))
         for name in _LOADED_BY_NAME:
             chosen[f"{LIBRARIES}/{name}"] = self._library(name)
         while chosen:
@@ -124,7 +131,7 @@ class Rootfs:
         except (OSError, subprocess.SubprocessError) as error:
             raise ResourceError(
                 f"cannot run the unpacked busybox: {error}",
-                hint="is the temporary directory on a file system mounted noexec?",
+                hint="is the cache directory on a file system mounted noexec?",
             ) from error
         for line in listing.split():
             path = _merged(line)

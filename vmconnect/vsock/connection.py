@@ -24,13 +24,11 @@ from vmconnect.vsock.packet import HOST_CID, STREAM, Header, Op, Shutdown
 
 __all__ = ["TRANSITIONS", "WINDOW", "Connection", "HostEvent", "Key", "Owed", "State"]
 
-WINDOW: Final = 1024 * 1024
+WINDOW: Final = 256 * 1024
 """Our receive window, bytes: what a client that does not read can make us hold."""
 
 _U32: Final = 0xFFFF_FFFF
 _HALF: Final = 1 << 31
-# Tell the guest of freed window in steps: it can go on with the other half meanwhile.
-_UPDATE_STEP: Final = WINDOW // 2
 
 
 class Key(NamedTuple):
@@ -192,7 +190,10 @@ class Connection:
     def delivered(self, count: int) -> None:
         """Note that ``count`` bytes of the guest's have left our hands."""
         self._fwd_cnt = (self._fwd_cnt + count) & _U32
-        if (self._fwd_cnt - self._told_fwd) & _U32 >= _UPDATE_STEP:
+        # In steps of half a window: the guest goes on with the other half meanwhile. Linux never
+        # has more under way than its own window, which a program may have made small.
+        step = min(WINDOW, self._peer_alloc) // 2
+        if (self._fwd_cnt - self._told_fwd) & _U32 > step:
             self.owed |= Owed.CREDIT_UPDATE
 
     @property
