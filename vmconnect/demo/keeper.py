@@ -242,7 +242,7 @@ def _listens(path: Path) -> bool:
     proc(5), /proc/net/unix: flag 0x10000 is a listening socket.
     """
     wanted = str(path)
-    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
+    with Path("/proc/net/unix").open(encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
             fields = line.rstrip("\n").split(maxsplit=7)
             if fields[-1] == wanted and int(fields[3], 16) & 0x10000:
