@@ -26,7 +26,7 @@ from vmconnect.vnc.events import (
     ServerCutText,
     UpdateDone,
 )
-from vmconnect.vnc.walk import walk
+from vmconnect.vnc.numpy_kernel import NumpyKernel
 
 from .wire import (
     Script,
@@ -246,8 +246,8 @@ PREFIX = len(hello(64, 48))
             16,
         ),
         (update(rectangle(0, 48, 1, 1, 1, words(0, 0))), r"\(CopyRect\) outside", 16),
-        (update(copyrect(0, 0, 2, 2, 63, 0)), "from 63,0, outside the screen", 20),
-        (update(rectangle(0, 0, 1, 1, 5)), "unknown encoding 5 of a rectangle 1x1 at 0,0", 16),
+        (update(copyrect(0, 0, 2, 2, 63, 0)), r"2x2 at 0,0 \(COPY\): a part of it lies outside", 4),
+        (update(rectangle(0, 0, 1, 1, 99)), "unknown encoding 99 of a rectangle 1x1 at 0,0", 16),
         (update(rectangle(0, 0, 20000, 1, -223)), "a screen of 20000x1", 16),
         (update(rectangle(0, 0, 1025, 1, -239)), "a pointer of 1025x1", 16),
         (update(rectangle(0, 0, 1, 1025, -314)), "a pointer of 1x1025", 16),
@@ -362,7 +362,7 @@ messages = st.one_of(
 
 
 def decoded(data: bytes, cuts: list[int], compiled: bool) -> tuple[list[Event], bytes, bytes]:
-    engine = Engine() if compiled else Engine(walk=walk)
+    engine = Engine() if compiled else Engine(kernel=NumpyKernel())
     events = feed(engine, data, cuts)
     return events, engine.data_to_send(), engine.framebuffer.pixels.tobytes()
 

@@ -1,127 +1,217 @@
-"""The walk over plain rectangles: the compiled one and the Python one do the same."""
+"""The walk over rectangles: what the compiled kernel finds, draws, and refuses."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmconnect.vnc import _kernel
-from vmconnect.vnc import walk as module
+from vmconnect.errors import ClosedError, RfbError
+from vmconnect.vnc import _kernel, walk
 from vmconnect.vnc.damage import CAPACITY, DamageList, add_box
+from vmconnect.vnc.engine import Engine
+from vmconnect.vnc.events import UpdateDone
 from vmconnect.vnc.framebuffer import Pixels
-from vmconnect.vnc.walk import BUDGET, Walk, best_walk, walk
+from vmconnect.vnc.jobs import JOB, STREAMS, WIRE, Fault, Job, Jobs, Kind
+from vmconnect.vnc.layout import Layout
+from vmconnect.vnc.numpy_kernel import NumpyKernel
+from vmconnect.vnc.pixel_format import OURS
+from vmconnect.vnc.walk import Kernel, best_kernel
 
-from .wire import copyrect, noise, raw, rectangle
+from .wire import copyrect, hello, noise, raw, rectangle, update
 
 WIDTH, HEIGHT = 40, 30
-WALKS: list[Walk] = [walk, _kernel.walk]
+KERNELS: list[Kernel] = [_kernel, NumpyKernel()]
+FORM = _kernel.Format(Layout.of(OURS))
+NOTHING = (b"",) * STREAMS
+NO_IMAGES = np.zeros(0, np.uint32)
 
 
-def run(
-    function: Walk, data: bytes, pixels: Pixels, count: int = 65535, start: int = 0
-) -> tuple[int, int, list[list[int]]]:
+def scan(data: bytes, count: int = 65535, start: int = 0, budget: int = 1 << 24) -> tuple[int, int]:
+    jobs = np.zeros(100, JOB)
+    return _kernel.scan(
+        memoryview(data), start, len(data), FORM, WIDTH, HEIGHT, jobs, count, budget
+    )
+
+
+def table(*jobs: Job) -> Jobs:
+    rows = np.zeros(len(jobs), JOB)
+    for i, job in enumerate(jobs):
+        rows[i] = (*job, (0, 0, 0))
+    return rows
+
+
+def draw(jobs: Jobs, data: bytes = bytes(64), pixels: Pixels | None = None) -> int:
+    """Draw and return the fault."""
+    screen = noise(WIDTH, HEIGHT) if pixels is None else pixels
     boxes = np.zeros((CAPACITY, 4), np.int32)
-    position, done, used = function(memoryview(data), start, len(data), pixels, boxes, 0, count)
-    return position, done, boxes[:used].tolist()
+    return _kernel.draw(
+        memoryview(data), FORM, jobs, 0, len(jobs), NOTHING, NO_IMAGES, screen, boxes, 0, 0
+    )[2]
 
 
-def both(data: bytes, count: int = 65535) -> tuple[int, int, Pixels]:
-    """Run both walks on the same bytes, compare, and return what they reached."""
-    drawn = noise(WIDTH, HEIGHT), noise(WIDTH, HEIGHT)
-    ours, compiled = (run(w, data, p, count) for w, p in zip(WALKS, drawn, strict=True))
-    assert ours == compiled
-    np.testing.assert_array_equal(*drawn)
-    return ours[0], ours[1], drawn[0]
+def both(data: bytes, count: int) -> tuple[Pixels, list[UpdateDone]]:
+    """Decode an update with both kernels, compare, and return what they drew."""
+    results = []
+    for kernel in KERNELS:
+        engine = Engine(kernel=kernel, pull=False)
+        engine.receive(hello(WIDTH, HEIGHT))
+        engine.framebuffer.pixels[:] = noise(WIDTH, HEIGHT)
+        events = engine.receive(update(data, count=count))
+        done = [event for event in events if isinstance(event, UpdateDone)]
+        results.append((engine.framebuffer.pixels, done))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+    return results[0]
 
 
-def test_the_compiled_walk_is_used() -> None:
-    assert best_walk() is _kernel.walk
+def test_the_compiled_kernel_is_used() -> None:
+    assert best_kernel() is _kernel
 
 
 def test_it_stops_before_what_is_not_whole() -> None:
     first, second = raw(0, 0, noise(16, 2, 1)), raw(3, 4, noise(5, 6, 2))
     for length in range(len(second)):
-        position, done, _ = both(first + second[:length])
-        assert (position, done) == (len(first), 1)
-    assert both(first + second)[:2] == (len(first + second), 2)
+        assert scan(first + second[:length]) == (len(first), 1)
+    assert scan(first + second) == (len(first + second), 2)
 
 
 @pytest.mark.parametrize(
     "stranger",
     [
-        rectangle(0, 0, 1, 1, 5, bytes(64)),
+        rectangle(0, 0, 1, 1, 99, bytes(64)),
         rectangle(0, 0, 1, 1, -223, bytes(64)),
         rectangle(0, 0, 1, 1, 0x01000000, bytes(64)),
+        rectangle(0, 0, 1, 1, 2, b"\0\0\0\2" + bytes(64)),
+        rectangle(0, 0, 1, 1, 6, b"\0\1\0\0" + bytes(1 << 16)),
+        rectangle(0, 0, 1, 1, 16, b"\0\1\0\0" + bytes(1 << 16)),
+        rectangle(0, 0, 9, 9, 7, b"\xb0" + bytes(64)),
+        rectangle(0, 0, 9, 9, 7, b"\x40\3" + bytes(64)),
+        rectangle(0, 0, 9, 9, 7, b"\xa0\5" + bytes(64)),
+        rectangle(0, 0, 9, 9, 7, b"\x00\xff\xff\x01" + bytes(1 << 15)),
         raw(WIDTH - 1, 0, noise(2, 1)),
         raw(0, HEIGHT - 1, noise(1, 2)),
         rectangle(65535, 65535, 65535, 65535, 0, bytes(64)),
-        copyrect(0, 0, 2, 2, WIDTH - 1, 0),
-        copyrect(0, 0, 2, 2, 0, HEIGHT - 1),
         copyrect(0, HEIGHT, 1, 1, 0, 0),
         rectangle(WIDTH, 0, 1, 0, 0),
     ],
 )
-def test_it_stops_before_what_is_not_plain(stranger: bytes) -> None:
+def test_it_stops_before_what_is_odd(stranger: bytes) -> None:
     before = copyrect(0, 0, 4, 4, 8, 8)
-    position, done, pixels = both(before + stranger + before)
-    assert (position, done) == (len(before), 1)
-    expected = noise(WIDTH, HEIGHT)
-    expected[:4, :4] = expected[8:12, 8:12]
-    np.testing.assert_array_equal(pixels, expected)
+    assert scan(before + stranger + before) == (len(before), 1)
 
 
-def test_it_draws_no_more_than_asked_for() -> None:
+def test_it_finds_no_more_than_asked_for() -> None:
     one = raw(0, 0, noise(2, 2, 3))
-    assert both(one * 5, count=3)[:2] == (3 * len(one), 3)
-    assert both(one, count=0)[:2] == (0, 0)
+    assert scan(one * 5, count=3) == (3 * len(one), 3)
+    assert scan(one * 5, count=0) == (0, 0)
+    assert scan(one * 5, budget=7) == (2 * len(one), 2)
+    assert scan(one * 150) == (100 * len(one), 100)
 
 
 def test_it_starts_where_it_is_told() -> None:
     data = b"\xff" * 7 + raw(1, 1, noise(3, 3, 4))
-    for function in WALKS:
-        pixels = noise(WIDTH, HEIGHT)
-        position, done, _ = run(function, data, pixels, start=7)
-        assert (position, done) == (len(data), 1)
-        np.testing.assert_array_equal(pixels[1:4, 1:4], noise(3, 3, 4))
+    assert scan(data, start=7) == (len(data), 1)
 
 
-def test_it_asks_after_much_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    side = int(BUDGET**0.5) // 2
-    data = copyrect(0, 0, side, side, 0, 0) * 9
-    pixels = np.zeros((side, side), np.uint32)
-    assert run(_kernel.walk, data, pixels)[1] == 4
-    monkeypatch.setattr(module, "BUDGET", 4 * 64 * 64)
-    assert run(walk, copyrect(0, 0, 64, 64, 0, 0) * 9, pixels)[1] == 4
+def test_a_stream_that_begins_anew_begins_a_batch() -> None:
+    fill, reset = b"\x80\1\2\3", b"\x81\1\2\3"
+    one, other = (rectangle(0, 0, 9, 9, 7, body) for body in (fill, reset))
+    assert scan(other + one + other) == (2 * len(one), 2)
 
 
 def test_rows_need_not_follow_each_other() -> None:
     data = raw(2, 3, noise(16, 4, 5)) + copyrect(5, 5, 20, 20, 2, 2) + raw(0, 0, noise(40, 2))
-    surfaces = [np.zeros((HEIGHT, WIDTH + 24), np.uint32) for _ in WALKS]
-    for function, surface in zip(WALKS, surfaces, strict=True):
-        assert run(function, data, surface[:, :WIDTH])[1] == 3
+    surfaces = [np.zeros((HEIGHT, WIDTH + 24), np.uint32) for _ in KERNELS]
+    for kernel, surface in zip(KERNELS, surfaces, strict=True):
+        engine = Engine(kernel=kernel)
+        engine.framebuffer._allocate = lambda w, h, surface=surface: surface[:h, :w]  # type: ignore[misc]
+        engine.receive(hello(WIDTH, HEIGHT) + update(data, count=3))
     np.testing.assert_array_equal(surfaces[0], surfaces[1])
+    assert surfaces[0][:, :WIDTH].any()
     assert not surfaces[0][:, WIDTH:].any()
 
 
-def test_no_screen_at_all() -> None:
-    for function in WALKS:
-        pixels = np.zeros((0, 0), np.uint32)
-        assert run(function, raw(0, 0, noise(1, 1)), pixels)[:2] == (0, 0)
-        assert run(function, rectangle(0, 0, 0, 0, 0), pixels) == (12, 1, [])
+def job(**fields: int) -> Job:
+    plain = Job(0, 0, 64, 0, 0, 0, 0, 4, 4, 0, Kind.PIXELS, WIRE, 0)
+    return plain._replace(**fields)  # type: ignore[arg-type]
 
 
-def test_the_compiled_walk_checks_its_arguments() -> None:
-    boxes = np.zeros((CAPACITY, 4), np.int32)
-    pixels = noise(4, 4)
-    data = memoryview(bytes(20))
+def test_jobs_are_drawn() -> None:
+    assert draw(table(job())) == Fault.FINE
+    assert draw(table(job(width=0, start=1 << 40))) == Fault.FINE
+    assert draw(table()) == Fault.FINE
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        (job(x=WIDTH - 3), Fault.OUTSIDE),
+        (job(y=65535, height=65535), Fault.OUTSIDE),
+        (job(start=1), Fault.SHORT),
+        (job(length=63), Fault.SHORT),
+        (job(start=-1), Fault.SHORT),
+        (job(length=-1), Fault.SHORT),
+        (job(start=1 << 62, length=1 << 62), Fault.SHORT),
+        (job(kind=200), Fault.BAD_KIND),
+        (job(source=STREAMS), Fault.BAD_KIND),
+        (job(source=-2), Fault.BAD_KIND),
+        (job(source=0), Fault.SHORT),
+        (job(kind=Kind.COPY, length=3), Fault.SHORT),
+        (job(kind=Kind.IMAGE), Fault.SHORT),
+        (job(kind=Kind.IMAGE, start=-1), Fault.SHORT),
+        (job(kind=Kind.BITS, colours=3, palette=60), Fault.SHORT),
+        (job(kind=Kind.INDICES, colours=1000), Fault.SHORT),
+        (job(kind=Kind.INDICES, colours=3, palette=-9), Fault.SHORT),
+        *((job(kind=kind, length=0), Fault.SHORT) for kind in range(2, 13)),
+    ],
+)
+def test_jobs_that_are_wrong_touch_nothing_outside(wrong: Job, fault: Fault) -> None:
+    assert draw(table(wrong)) == fault
+
+
+def test_the_kernel_checks_its_arguments() -> None:
+    data, jobs = memoryview(bytes(20)), np.zeros(3, JOB)
     for start, stop in ((-1, 5), (0, 21), (6, 5)):
         with pytest.raises(ValueError, match="start"):
-            _kernel.walk(data, start, stop, pixels, boxes, 0, 1)
+            _kernel.scan(data, start, stop, FORM, 4, 4, jobs, 1, 1)
+        with pytest.raises(ValueError, match="start"):
+            _kernel.measure_hextile(data, start, stop, 4, 4, 4, 0)
+    boxes = np.zeros((CAPACITY, 4), np.int32)
+    pixels = noise(4, 4)
     for wrong, used in ((boxes, CAPACITY + 1), (boxes, -1), (boxes[:1], 0), (boxes[:, :3], 0)):
         with pytest.raises(ValueError, match=r"boxes|contiguous"):
-            _kernel.walk(data, 0, 20, pixels, wrong, used, 1)
+            _kernel.draw(data, FORM, jobs, 0, 1, NOTHING, NO_IMAGES, pixels, wrong, used, 0)
     with pytest.raises(ValueError, match="row"):
-        _kernel.walk(data, 0, 20, pixels[:, ::2], boxes, 0, 1)
+        _kernel.draw(data, FORM, jobs, 0, 1, NOTHING, NO_IMAGES, pixels[:, ::2], boxes, 0, 0)
+    for first, last in ((-1, 1), (0, 4), (2, 1)):
+        with pytest.raises(ValueError, match="first"):
+            _kernel.draw(data, FORM, jobs, first, last, NOTHING, NO_IMAGES, pixels, boxes, 0, 0)
+    with pytest.raises(ValueError, match="stream"):
+        _kernel.draw(data, FORM, jobs, 0, 1, NOTHING[1:], NO_IMAGES, pixels, boxes, 0, 0)
+    with pytest.raises(ValueError, match="count"):
+        _kernel.gather(data, jobs, 4, 0)
+    jobs["length"] = 21
+    with pytest.raises(ValueError, match="data"):
+        _kernel.gather(data, jobs, 1, 0)
+
+
+def test_what_is_found_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "_BATCH_PIXELS", 100)
+    engine = Engine()
+    engine.receive(hello(WIDTH, HEIGHT))
+    engine.cancel()
+    with pytest.raises(ClosedError):
+        engine.receive(update(*[copyrect(0, 0, 20, 20, 3, 3)] * 9))
+
+
+def test_an_error_says_where() -> None:
+    engine = Engine()
+    engine.receive(hello(WIDTH, HEIGHT))
+    before = engine.inbox.offset
+    good, bad = copyrect(0, 0, 20, 20, 3, 3), copyrect(1, 2, 20, 20, 33, 3)
+    with pytest.raises(RfbError, match=r"20x20 at 1,2 \(COPY\): a part") as caught:
+        engine.receive(update(good, bad, good))
+    assert caught.value.offset == before + 4 + len(good)
 
 
 @pytest.mark.parametrize("dx", [-3, 0, 3])
@@ -132,30 +222,8 @@ def test_copies_that_overlap(dx: int, dy: int, size: tuple[int, int]) -> None:
     expected = noise(WIDTH, HEIGHT)
     source = expected[2 : 2 + height, 3 : 3 + width].copy()
     expected[2 + dy : 2 + dy + height, 3 + dx : 3 + dx + width] = source
-    _, done, pixels = both(copyrect(3 + dx, 2 + dy, width, height, 3, 2))
-    assert done == 1
+    pixels, _ = both(copyrect(3 + dx, 2 + dy, width, height, 3, 2), 1)
     np.testing.assert_array_equal(pixels, expected)
-
-
-sides = st.integers(0, 20)
-
-
-@st.composite
-def plain(draw: st.DrawFn) -> bytes:
-    """A rectangle that is in the screen more often than not."""
-    x, y = draw(st.integers(0, WIDTH)), draw(st.integers(0, HEIGHT))
-    width, height = draw(st.sampled_from([1, 7, 16, WIDTH])), draw(sides)
-    if draw(st.booleans()):
-        width, height = min(width, WIDTH - x), min(height, HEIGHT - y)
-    if draw(st.booleans()):
-        return raw(x, y, noise(width, height, x))
-    return copyrect(x, y, width, height, draw(st.integers(0, WIDTH)), draw(sides))
-
-
-@given(st.lists(plain(), max_size=20).map(b"".join), st.binary(max_size=40))
-@settings(deadline=None, max_examples=200)
-def test_both_do_the_same(data: bytes, garbage: bytes) -> None:
-    both(data + garbage)
 
 
 boxes_to_add = st.lists(
@@ -190,8 +258,9 @@ def test_damage_is_exact_while_there_is_little() -> None:
 
 
 def test_much_damage_becomes_one_box() -> None:
-    data = b"".join(raw(x, y, noise(1, 1)) for x in range(0, 40, 3) for y in range(0, 30, 3))
-    assert both(data)[1] == 140
-    boxes = run(_kernel.walk, data, noise(WIDTH, HEIGHT))[2]
-    assert 1 <= len(boxes) <= CAPACITY
-    assert boxes[0][0] == 0
+    places = [(x, y) for x in range(0, 40, 3) for y in range(0, 30, 3)]
+    data = b"".join(raw(x, y, noise(1, 1)) for x, y in places)
+    _, (done,) = both(data, len(places))
+    assert done.rectangles == len(places)
+    assert 1 <= len(done.damage) <= CAPACITY
+    assert (done.damage[0].x, done.damage[0].y) == (0, 0)

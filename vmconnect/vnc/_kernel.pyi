@@ -1,12 +1,49 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-def walk(
+from vmconnect.vnc.damage import Boxes
+from vmconnect.vnc.framebuffer import Pixels
+from vmconnect.vnc.jobs import Jobs
+from vmconnect.vnc.layout import Layout
+
+class Format:
+    def __init__(self, layout: Layout) -> None: ...
+
+def scan(
     data: memoryview,
     start: int,
     stop: int,
-    pixels: NDArray[np.uint32],
-    boxes: NDArray[np.int32],
-    used: int,
+    form: Any,
+    screen_width: int,
+    screen_height: int,
+    jobs: Jobs,
     count: int,
+    budget: int,
+) -> tuple[int, int]: ...
+def gather(
+    data: memoryview, jobs: Jobs, count: int, stream: int
+) -> tuple[bytes | memoryview, int]: ...
+def draw(
+    data: memoryview,
+    form: Any,
+    jobs: Jobs,
+    first: int,
+    last: int,
+    inflated: tuple[bytes, ...],
+    images: NDArray[np.uint32],
+    pixels: Pixels,
+    boxes: Boxes,
+    used: int,
+    wavelet_level: int,
 ) -> tuple[int, int, int]: ...
+def measure_hextile(
+    data: memoryview,
+    start: int,
+    stop: int,
+    pixel_bytes: int,
+    width: int,
+    height: int,
+    tile: int,
+) -> tuple[int, int]: ...

@@ -1,179 +1,314 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The loops over pixels, without the GIL.
+# cython: cdivision=True
+"""The loops over rectangles and pixels, without the GIL; one noun a file in ``_kernel/``.
 
-Each has its double in Python (`vmconnect.vnc.walk`), with the same contract and the same result.
-Every length from the wire is compared before a byte is touched: sums are in Py_ssize_t, and the
-largest, 12 + 65535 * 65535 * 4, is far from its end.
+Each has its double in Python, in `vmconnect.vnc.encodings`, with the same contract and the same
+result. Every length from the wire is compared before a byte is touched, also in what `scan` has
+seen before: sums are in Py_ssize_t, and the largest, 65535 * 65535 * 12, is far from its end.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t
-from libc.string cimport memcpy, memmove
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memmove, memset
 
 cdef enum:
     HEADER_BYTES = 12
-    RAW = 0
-    COPYRECT = 1
-    BUDGET = 1 << 24
+    GRADIENT_WIDTH = 16384
+
+# The numbers and fields of `vmconnect.vnc.jobs`.
+cdef enum:
+    PIXELS = 0
+    COPY = 1
+    RRE = 2
+    CORRE = 3
+    HEXTILE = 4
+    TRLE = 5
+    ZRLE = 6
+    ZYWRLE = 7
+    FILL = 8
+    TPIXELS = 9
+    BITS = 10
+    INDICES = 11
+    GRADIENT = 12
+    JPEG = 13
+    PNG = 14
+    IMAGE = 15
+
+cdef enum:
+    WIRE = -1
+    ZRLE_STREAM = 4
+    ZLIB_STREAM = 5
+    STREAMS = 6
+
+cdef enum Fault:
+    FINE = 0
+    SHORT = 1
+    OUTSIDE = 2
+    BAD_KIND = 3
+    BAD_INDEX = 4
+    BAD_RUN = 5
+    LEFT_OVER = 6
+
+cdef packed struct Job:
+    int64_t header
+    int64_t start
+    int64_t length
+    int64_t size
+    int64_t palette
+    uint16_t x
+    uint16_t y
+    uint16_t width
+    uint16_t height
+    uint16_t colours
+    uint8_t kind
+    int8_t source
+    uint8_t resets
+    uint8_t[3] spare
+
+include "_kernel/layout.pxi"
+include "_kernel/area.pxi"
+include "_kernel/damage.pxi"
+include "_kernel/rre.pxi"
+include "_kernel/hextile.pxi"
+include "_kernel/tiles.pxi"
+include "_kernel/wavelets.pxi"
+include "_kernel/tight.pxi"
+include "_kernel/scan.pxi"
+include "_kernel/draw.pxi"
 
 
-cdef inline Py_ssize_t _u16(const uint8_t* at) noexcept nogil:
-    return (at[0] << 8) | at[1]
+cdef class Format:
+    """How pixels lie in the bytes: `vmconnect.vnc.layout.Layout`, compiled."""
+
+    cdef Layout layout
+    cdef const uint32_t[::1] colours
+
+    def __init__(self, layout):
+        """Take all from ``layout``, which must not change."""
+        cdef int i
+        self.layout.pixel_bytes = layout.pixel_bytes
+        self.layout.cpixel_bytes = layout.cpixel_bytes
+        self.layout.tpixel_bytes = layout.tpixel_bytes
+        self.layout.cpixel_shift = layout.cpixel_shift
+        self.layout.big_endian = layout.big_endian
+        self.layout.native = layout.native
+        for i in range(3):
+            self.layout.shift[i] = layout.shifts[i]
+            self.layout.wire_shift[i] = layout.wire_shifts[i]
+            self.layout.wire_max[i] = layout.wire_maxima[i]
+        if self.layout.pixel_bytes not in (1, 2, 4) or not 1 <= self.layout.cpixel_bytes <= 4:
+            raise ValueError("pixels have 1, 2 or 4 bytes")
+        if self.layout.tpixel_bytes not in (self.layout.pixel_bytes, 3):
+            raise ValueError("pixels of Tight have 3 bytes or as many as others")
+        for i in range(3):
+            if not 0 <= self.layout.shift[i] < 32 or not 0 <= self.layout.wire_shift[i] < 32:
+                raise ValueError("colours are shifted by 0 to 31 bits")
+        self.colours = layout.colours
+        self.layout.colour_count = self.colours.shape[0]
+        self.layout.colours = &self.colours[0] if self.layout.colour_count else NULL
 
 
-cdef inline int32_t _s32(const uint8_t* at) noexcept nogil:
-    return <int32_t>(
-        (<uint32_t>at[0] << 24) | (<uint32_t>at[1] << 16) | (<uint32_t>at[2] << 8) | at[3]
-    )
-
-
-cdef inline bint _inside(
-    const int32_t* box, int32_t x, int32_t y, int32_t right, int32_t bottom
-) noexcept nogil:
-    return x >= box[0] and y >= box[1] and right <= box[2] and bottom <= box[3]
-
-
-cdef Py_ssize_t _add_box(
-    int32_t* boxes, Py_ssize_t capacity, Py_ssize_t used,
-    int32_t x, int32_t y, int32_t width, int32_t height,
-) noexcept nogil:
-    """Add an area: `vmconnect.vnc.damage.add_box` says the rule."""
-    cdef int32_t right = x + width
-    cdef int32_t bottom = y + height
-    cdef int32_t* last
-    cdef Py_ssize_t i
-    if width == 0 or height == 0:
-        return used
-    if used > 0:
-        last = boxes + 4 * (used - 1)
-        if _inside(boxes, x, y, right, bottom) or _inside(last, x, y, right, bottom):
-            return used
-        if x == last[0] and right == last[2] and y <= last[3] and bottom >= last[1]:
-            last[1] = min(last[1], y)
-            last[3] = max(last[3], bottom)
-            return used
-        if y == last[1] and bottom == last[3] and x <= last[2] and right >= last[0]:
-            last[0] = min(last[0], x)
-            last[2] = max(last[2], right)
-            return used
-    if used == capacity:
-        for i in range(1, capacity):
-            boxes[0] = min(boxes[0], boxes[4 * i])
-            boxes[1] = min(boxes[1], boxes[4 * i + 1])
-            boxes[2] = max(boxes[2], boxes[4 * i + 2])
-            boxes[3] = max(boxes[3], boxes[4 * i + 3])
-        return _add_box(boxes, capacity, 1, x, y, width, height)
-    last = boxes + 4 * used
-    last[0] = x
-    last[1] = y
-    last[2] = right
-    last[3] = bottom
-    return used + 1
-
-
-cdef inline void _draw(
-    uint8_t* to, Py_ssize_t stride, const uint8_t* source, Py_ssize_t row, Py_ssize_t height
-) noexcept nogil:
-    cdef Py_ssize_t i
-    if row == 64:
-        # 16 pixels, QEMU's favourite width: a copy of known length is four moves, not a call.
-        for i in range(height):
-            memcpy(to, source, 64)
-            to += stride
-            source += 64
-    elif row == stride:
-        memcpy(to, source, row * height)
-    else:
-        for i in range(height):
-            memcpy(to, source, row)
-            to += stride
-            source += row
-
-
-cdef inline void _copy(
-    uint8_t* to, const uint8_t* source, Py_ssize_t stride, Py_ssize_t row, Py_ssize_t height
-) noexcept nogil:
-    cdef Py_ssize_t i
-    if to > source:
-        # Downwards: begin at the bottom, or a row would be overwritten before it is read.
-        to += stride * (height - 1)
-        source += stride * (height - 1)
-        stride = -stride
-    for i in range(height):
-        memmove(to, source, row)
-        to += stride
-        source += stride
-
-
-def walk(
+def scan(
     const uint8_t[::1] data not None,
     Py_ssize_t start,
     Py_ssize_t stop,
+    Format form not None,
+    Py_ssize_t screen_width,
+    Py_ssize_t screen_height,
+    Job[::1] jobs not None,
+    Py_ssize_t count,
+    Py_ssize_t budget,
+):
+    """Find rectangles, as `vmconnect.vnc.walk.Scan` says."""
+    cdef Layout* layout = &form.layout
+    cdef Py_ssize_t capacity = min(count, jobs.shape[0])
+    cdef Py_ssize_t done = 0
+    cdef Py_ssize_t pixels = 0
+    cdef Span span
+    cdef Job* job
+    cdef const uint8_t* at
+    if not 0 <= start <= stop <= data.shape[0]:
+        raise ValueError("start and stop must lie in the data")
+    if stop == start or capacity < 1:
+        return start, 0
+    with nogil:
+        span.base = &data[0]
+        span.at = span.base + start
+        span.end = span.base + stop
+        while done < capacity and pixels < budget and span.end - span.at >= HEADER_BYTES:
+            at = span.at
+            job = &jobs[done]
+            job.header = at - span.base
+            job.x = <uint16_t>_u16(at)
+            job.y = <uint16_t>_u16(at + 2)
+            job.width = <uint16_t>_u16(at + 4)
+            job.height = <uint16_t>_u16(at + 6)
+            if job.x + job.width > screen_width or job.y + job.height > screen_height:
+                break
+            span.at += HEADER_BYTES
+            if not _scan_one(layout, job, <int32_t>_u32(at + 8), &span) or (job.resets and done):
+                # A stream begins anew: what came before must be inflated first.
+                span.at = at
+                break
+            pixels += <Py_ssize_t>job.width * job.height
+            done += 1
+    return span.at - span.base, done
+
+
+def draw(
+    const uint8_t[::1] data not None,
+    Format form not None,
+    Job[::1] jobs not None,
+    Py_ssize_t first,
+    Py_ssize_t last,
+    tuple inflated not None,
+    const uint32_t[::1] images not None,
     uint32_t[:, :] pixels not None,
     int32_t[:, ::1] boxes not None,
     Py_ssize_t used,
-    Py_ssize_t count,
+    int wavelet_level,
 ):
-    """Draw plain rectangles, as `vmconnect.vnc.walk.Walk` says."""
+    """Draw what was found, as `vmconnect.vnc.walk.Draw` says."""
+    cdef Layout* layout = &form.layout
     cdef Py_ssize_t screen_height = pixels.shape[0]
     cdef Py_ssize_t screen_width = pixels.shape[1]
-    cdef Py_ssize_t stride = pixels.strides[0]
     cdef Py_ssize_t capacity = boxes.shape[0]
-    cdef Py_ssize_t x, y, width, height, from_x, from_y, after
-    cdef Py_ssize_t position = start
-    cdef Py_ssize_t done = 0
-    cdef Py_ssize_t drawn = 0
-    cdef const uint8_t* at
-    cdef uint8_t* screen
+    cdef Py_ssize_t data_size = data.shape[0]
+    cdef Py_ssize_t image_size = images.shape[0]
+    cdef Py_ssize_t i, from_x, from_y
+    cdef Span[STREAMS] streams
+    cdef bint[STREAMS] touched
+    cdef Span wire, plain
+    cdef Span* source
+    cdef Area area
+    cdef Job* job
     cdef int32_t* box
-    if not 0 <= start <= stop <= data.shape[0]:
-        raise ValueError("start and stop must lie in the data")
+    cdef const uint8_t* base
+    cdef const uint8_t[::1] view
+    cdef Fault fault = FINE
+    if not 0 <= first <= last <= jobs.shape[0]:
+        raise ValueError("first and last must lie in the jobs")
     if boxes.shape[1] != 4 or not 0 <= used <= capacity or capacity < 2:
         raise ValueError("boxes must have the shape (2 or more, 4)")
     if screen_width > 1 and pixels.strides[1] != 4:
         raise ValueError("each row of pixels must be contiguous")
-    if stop == start:
-        return position, done, used
+    if pixels.strides[0] % 4:
+        raise ValueError("rows must be whole words apart")
+    if len(inflated) != STREAMS:
+        raise ValueError("there must be bytes for each stream")
+    if first == last:
+        return used, first, 0
+    for i in range(STREAMS):
+        view = inflated[i]
+        streams[i].base = &view[0] if view.shape[0] else NULL
+        streams[i].at = streams[i].base
+        streams[i].end = streams[i].base + view.shape[0]
+        touched[i] = False
     with nogil:
-        screen = <uint8_t*>&pixels[0, 0]
+        base = &data[0] if data_size else NULL
+        area.stride = pixels.strides[0] // 4
         box = &boxes[0, 0]
-        while done < count and drawn < BUDGET and stop - position >= HEADER_BYTES:
-            at = &data[position]
-            x = _u16(at)
-            y = _u16(at + 2)
-            width = _u16(at + 4)
-            height = _u16(at + 6)
-            if x + width > screen_width or y + height > screen_height:
+        for i in range(first, last):
+            job = &jobs[i]
+            area.width = job.width
+            area.height = job.height
+            if job.x + area.width > screen_width or job.y + area.height > screen_height:
+                fault = OUTSIDE
                 break
-            after = position + HEADER_BYTES
-            if _s32(at + 8) == RAW:
-                after += width * height * 4
-                if after > stop:
+            if area.width == 0 or area.height == 0:
+                if 0 <= job.source < STREAMS:
+                    touched[job.source] = True
+                continue
+            area.to = &pixels[job.y, job.x]
+            if job.kind == IMAGE:
+                if not 0 <= job.start <= image_size - area.width * area.height:
+                    fault = SHORT
                     break
-                if width and height:
-                    _draw(
-                        screen + y * stride + x * 4, stride,
-                        at + HEADER_BYTES, width * 4, height,
-                    )
-            elif _s32(at + 8) == COPYRECT:
-                after += 4
-                if after > stop:
-                    break
-                from_x = _u16(at + HEADER_BYTES)
-                from_y = _u16(at + HEADER_BYTES + 2)
-                if from_x + width > screen_width or from_y + height > screen_height:
-                    break
-                if width and height:
-                    _copy(
-                        screen + y * stride + x * 4, screen + from_y * stride + from_x * 4,
-                        stride, width * 4, height,
-                    )
+                _paste(&area, &images[job.start])
             else:
-                break
-            used = _add_box(
-                box, capacity, used,
-                <int32_t>x, <int32_t>y, <int32_t>width, <int32_t>height,
-            )
-            drawn += width * height
-            position = after
-            done += 1
-    return position, done, used
+                if job.source == WIRE:
+                    if not (0 <= job.start <= data_size and 0 <= job.length <= data_size - job.start):
+                        fault = SHORT
+                        break
+                    plain.base = plain.at = base + job.start
+                    plain.end = plain.at + job.length
+                    source = &plain
+                elif 0 <= job.source < STREAMS:
+                    source = &streams[job.source]
+                    touched[job.source] = True
+                else:
+                    fault = BAD_KIND
+                    break
+                if job.kind == COPY:
+                    if job.source != WIRE or job.length < 4:
+                        fault = SHORT
+                        break
+                    from_x = _u16(plain.at)
+                    from_y = _u16(plain.at + 2)
+                    if from_x + area.width > screen_width or from_y + area.height > screen_height:
+                        fault = OUTSIDE
+                        break
+                    _copy(&area, &pixels[from_y, from_x])
+                else:
+                    if not 0 <= job.palette <= data_size:
+                        fault = SHORT
+                        break
+                    wire.base = wire.at = base + job.palette
+                    wire.end = base + data_size
+                    fault = _draw_one(layout, job, &area, &wire, source, wavelet_level)
+                    if fault != FINE:
+                        break
+            used = _add_box(box, capacity, used, job.x, job.y, job.width, job.height)
+        else:
+            i = last
+    if fault == FINE:
+        for i in range(STREAMS):
+            if touched[i] and streams[i].at != streams[i].end:
+                fault = LEFT_OVER
+        i = last
+    return used, i, <int>fault
+
+
+def gather(
+    const uint8_t[::1] data not None, Job[::1] jobs not None, Py_ssize_t count, int stream
+):
+    """Join what a stream's rectangles hold of it, as `vmconnect.vnc.walk.Gather` says."""
+    cdef Py_ssize_t total = 0
+    cdef Py_ssize_t size = 0
+    cdef Py_ssize_t i
+    cdef uint8_t* to
+    if not 0 <= count <= jobs.shape[0]:
+        raise ValueError("count must lie in the jobs")
+    for i in range(count):
+        if jobs[i].source == stream:
+            if not (
+                0 <= jobs[i].start <= data.shape[0]
+                and 0 <= jobs[i].length <= data.shape[0] - jobs[i].start
+            ):
+                raise ValueError("jobs must lie in the data")
+            total += jobs[i].length
+            size += jobs[i].size
+    joined = PyBytes_FromStringAndSize(NULL, total)
+    to = <uint8_t*>PyBytes_AS_STRING(joined)
+    for i in range(count):
+        if jobs[i].source == stream and jobs[i].length:
+            memcpy(to, &data[jobs[i].start], jobs[i].length)
+            to += jobs[i].length
+    return joined, size
+
+
+def measure_hextile(
+    const uint8_t[::1] data not None, Py_ssize_t start, Py_ssize_t stop,
+    int pixel_bytes, int width, int height, Py_ssize_t tile,
+):
+    """Go past tiles, as `vmconnect.vnc.encodings.hextile.measure` does."""
+    cdef Span span
+    if not 0 <= start <= stop <= data.shape[0] or tile < 0:
+        raise ValueError("start and stop must lie in the data")
+    if start == stop:
+        return tile, start
+    span.base = &data[0]
+    span.at = span.base + start
+    span.end = span.base + stop
+    tile = _measure_hextile(pixel_bytes, width, height, tile, &span)
+    return tile, span.at - span.base

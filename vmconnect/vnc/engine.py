@@ -9,6 +9,10 @@ happened, and `Engine.data_to_send` what is to be sent. Bytes may be cut anywher
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vmconnect.errors import (
     ConnectionLostError,
@@ -24,11 +28,12 @@ from vmconnect.vnc.events import Event, LedState, Screen
 from vmconnect.vnc.framebuffer import MAX_PIXELS, MAX_SIDE, Framebuffer
 from vmconnect.vnc.handshake import handshake
 from vmconnect.vnc.inbox import EndOfStreamError, Inbox, Reading
-from vmconnect.vnc.pixel_format import OURS
+from vmconnect.vnc.layout import Layout
+from vmconnect.vnc.pixel_format import OURS, PixelFormat
 from vmconnect.vnc.server_messages import SERVER_MESSAGES
 from vmconnect.vnc.states import TRANSITIONS, State
 from vmconnect.vnc.text import printable
-from vmconnect.vnc.walk import Walk, best_walk
+from vmconnect.vnc.walk import Kernel, Walk, best_kernel
 
 __all__ = ["MAX_NAME_BYTES", "Engine"]
 
@@ -46,6 +51,11 @@ class Engine:
     mode) and ``leds``. With ``pull`` the engine asks for the whole screen at the beginning and
     after each change of size, and for what changed as soon as an update begins to come, so that
     the next is under way while this one is decoded.
+
+    ``encodings`` are the numbers that servers are told, the preferred first. ``pixel_format`` is
+    what they are asked for; the framebuffer has its words where it is native (see
+    `vmconnect.vnc.layout`), else 0x00RRGGBB. Rectangles are decoded by ``threads`` threads, of
+    which one is the caller's, and by another ``kernel`` than the best where one is given.
     """
 
     def __init__(
@@ -55,7 +65,10 @@ class Engine:
         framebuffer: Framebuffer | None = None,
         shared: bool = True,
         pull: bool = True,
-        walk: Walk | None = None,
+        pixel_format: PixelFormat = OURS,
+        encodings: Sequence[int] = tuple(ENCODINGS),
+        threads: int = 1,
+        kernel: Kernel | None = None,
     ):
         self.credentials = credentials or Credentials()
         self.framebuffer = framebuffer or Framebuffer()
@@ -71,7 +84,13 @@ class Engine:
         self.absolute = True
         self.leds: LedState | None = None
         self.pull = pull
-        self.walk = walk or best_walk()
+        self.encodings = tuple(encodings)
+        self.kernel = kernel or best_kernel()
+        self.walk = Walk(self, threads)
+        self.jpeg_tables: dict[int, bytes] = {}
+        """The tables of the last picture in encoding JPEG, by marker."""
+        self._colour_map = np.zeros(256, np.uint32)
+        self._use(pixel_format)
         self.damage = DamageList()
         self.rectangles_left = 0
         """How many rectangles of the present update are still to come."""
@@ -204,10 +223,20 @@ class Engine:
         """Say what we want to be sent, and ask for the screen."""
         self._first_name = self.name
         if set_format:
-            self.send(messages.set_pixel_format(OURS))
-        self.send(messages.set_encodings(tuple(ENCODINGS)))
+            self.send(messages.set_pixel_format(self.layout.form))
+        self.send(messages.set_encodings(self.encodings))
         if self.pull:
             self.request_update(incremental=False)
+
+    def set_colours(self, first: int, colours: NDArray[np.uint16]) -> None:
+        """Let the pixels from ``first`` on mean these colours, rows of red, green, blue."""
+        if self.layout.form.true_colour:
+            return
+        if first + len(colours) > len(self._colour_map):
+            raise self.error(f"{len(colours)} colours from number {first} on")
+        red, green, blue = (colours >> 8).astype(np.uint32).T
+        self._colour_map[first : first + len(colours)] = red << 16 | green << 8 | blue
+        self._use(self.layout.form)
 
     def end_update_here(self) -> None:
         """Let the update end with the present rectangle."""
@@ -221,6 +250,11 @@ class Engine:
         all that gives it away.
         """
         return self._first_name.startswith("QEMU")
+
+    def _use(self, pixel_format: PixelFormat) -> None:
+        self.layout = Layout.of(pixel_format, self._colour_map.copy())
+        self.framebuffer.pixel_format = self.layout.drawn
+        self.walk.use(self.layout)
 
     # The steps themselves.
 
@@ -250,3 +284,4 @@ class Engine:
     def _close(self) -> None:
         self.state = State.CLOSED
         self.framebuffer.abandon()
+        self.walk.close()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import DeadlineError, ResourceError
+from vmconnect.vnc.pixel_format import OURS, PixelFormat
 
 __all__ = ["MAX_PIXELS", "MAX_SIDE", "Framebuffer", "Pixels", "rgb"]
 
@@ -18,7 +19,10 @@ MAX_PIXELS = 1 << 28
 """A server that claims a larger screen is refused before anything is allocated."""
 
 Pixels = NDArray[np.uint32]
-"""(height, width) words of 0x00RRGGBB; the top byte is whatever the server sent in it."""
+"""(height, width) words of 0x00RRGGBB, or as the framebuffer's ``pixel_format`` says.
+
+The top byte is whatever the server sent in it.
+"""
 
 
 _COLOURS = np.uint32(0xFFFFFF)
@@ -30,11 +34,14 @@ def _allocate(width: int, height: int) -> Pixels:
     return np.zeros((height, width), np.uint32)
 
 
-def rgb(pixels: Pixels) -> NDArray[np.uint8]:
-    """Return ``pixels`` as an array (height, width, 3) of red, green, blue bytes."""
+def rgb(pixels: Pixels, pixel_format: PixelFormat = OURS) -> NDArray[np.uint8]:
+    """Return ``pixels`` as an array (height, width, 3) of red, green, blue bytes.
+
+    ``pixel_format`` is that of the words: one with a byte for each colour.
+    """
     height, width = pixels.shape
     channels = np.ascontiguousarray(pixels, "<u4").view(np.uint8).reshape(height, width, 4)
-    return np.ascontiguousarray(channels[:, :, 2::-1])
+    return np.ascontiguousarray(channels[:, :, [shift // 8 for shift in pixel_format.shifts]])
 
 
 class Framebuffer:
@@ -52,6 +59,7 @@ class Framebuffer:
     def __init__(self, allocate: Callable[[int, int], Pixels] = _allocate):
         self._allocate = allocate
         self.pixels = _NOTHING
+        self.pixel_format = OURS
         self.generation = 0
         """How many updates were drawn."""
         self.drawn = False
@@ -139,7 +147,7 @@ class Framebuffer:
 
     def rgb(self) -> NDArray[np.uint8]:
         """Return the present pixels, whatever is drawn of them, as `rgb` does."""
-        return rgb(self.pixels)
+        return rgb(self.pixels, self.pixel_format)
 
     def _serve(self) -> None:
         # The copy is made here and not by those who wait: when updates follow each other

@@ -66,6 +66,10 @@ class Inbox:
             yield
         self._wanted = 0
 
+    def need_more(self) -> Reading[None]:
+        """Wait until more bytes are here than now."""
+        return self.need(self.available + 1)
+
     def read(self, count: int) -> Reading[memoryview]:
         """Return the next ``count`` bytes; they stay as they are until the next wait."""
         yield from self.need(count)
@@ -127,11 +131,15 @@ class Inbox:
             self._stop += count
 
     def copy_from(self, data: memoryview) -> int:
-        """Copy as much of ``data`` as the reader waits for; return how much, at least one byte."""
+        """Copy as much of ``data`` as the reader waits for; return how much, at least one byte.
+
+        Who has waited for much may wait for a little more next: a part of it is copied as well,
+        so that many small waits cost no more than one large one.
+        """
         if self._target is not None:
             room = self._target
         else:
-            missing = max(1, self._wanted - self.available)
+            missing = max(1, self._wanted - self.available, self.available // 4)
             self._reserve(missing)
             room = self._own[self._stop : self._stop + missing]
         count = min(len(data), len(room))

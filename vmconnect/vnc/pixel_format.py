@@ -37,6 +37,16 @@ class PixelFormat:
         bits, depth, big, true, *colours = _FORMAT.unpack(data)
         return cls(bits, depth, bool(big), bool(true), *colours)
 
+    @property
+    def shifts(self) -> tuple[int, int, int]:
+        """Where red, green and blue are in a pixel."""
+        return self.red_shift, self.green_shift, self.blue_shift
+
+    @property
+    def maxima(self) -> tuple[int, int, int]:
+        """The greatest red, green and blue."""
+        return self.red_max, self.green_max, self.blue_max
+
     def pack(self) -> bytes:
         """Return the 16 bytes of a PIXEL_FORMAT."""
         return _FORMAT.pack(

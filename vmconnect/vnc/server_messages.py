@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vmconnect.errors import ClosedError
 from vmconnect.vnc.encodings import ENCODINGS, Rectangle
 from vmconnect.vnc.events import Bell, ServerCutText, UpdateDone
@@ -48,22 +50,11 @@ def _framebuffer_update(engine: Engine) -> Reading[None]:
     while engine.rectangles_left:
         if engine.cancelled:
             raise ClosedError("the console was closed")
-        data, start, stop = inbox.window()
-        damage = engine.damage
-        position, done, damage.used = engine.walk(
-            data,
-            start,
-            stop,
-            framebuffer.pixels,
-            damage.boxes,
-            damage.used,
-            engine.rectangles_left,
-        )
-        inbox.consume(position - start)
+        done = engine.walk.many(engine.rectangles_left)
         rectangles += done
         engine.rectangles_left -= done
         if engine.rectangles_left:
-            # Cut by the end of the buffer, not plain, not allowed, or past the walk's budget.
+            # Cut by the end of the bytes, without pixels, or not allowed.
             yield from _rectangle(engine)
             rectangles += 1
             engine.rectangles_left -= 1
@@ -88,13 +79,13 @@ def _rectangle(engine: Engine) -> Reading[None]:
         size = f"{framebuffer.width}x{framebuffer.height}"
         raise engine.error(f"a rectangle {rectangle} ({encoding.name}) outside the {size} screen")
     yield from encoding.decode(engine, rectangle)
-    engine.damage.add(x, y, width, height)
 
 
 def _set_colour_map_entries(engine: Engine) -> Reading[None]:
-    """Skip the colours: our pixel format is a true-colour one and has no map."""
-    _first, count = _COLOUR_MAP.unpack((yield from engine.inbox.read(_COLOUR_MAP.size)))
-    yield from engine.inbox.skip(count * _COLOUR_BYTES)
+    """Read the colours that pixels mean from now on; a true-colour format has none."""
+    first, count = _COLOUR_MAP.unpack((yield from engine.inbox.read(_COLOUR_MAP.size)))
+    data = yield from engine.inbox.read(count * _COLOUR_BYTES)
+    engine.set_colours(first, np.frombuffer(data, ">u2").reshape(count, 3))
 
 
 def _bell(engine: Engine) -> Reading[None]:

@@ -1,103 +1,315 @@
-"""The walk over an update's plain rectangles, in Python; `_kernel.pyx` is the same in C.
+"""The walk over an update's rectangles: find them, inflate them, draw them, by the thousand.
 
-Plain is a Raw or CopyRect rectangle that lies in the screen and is wholly in the buffer. QEMU's
-text console sends tens of thousands of rectangles 16 pixels wide in one update, so the walk
-decides how fast an update is; everything else may be readable Python.
+QEMU's text console sends tens of thousands of rectangles 16 pixels wide in one update, so what a
+rectangle costs decides how fast an update is. Hence three steps, each for a whole batch:
+
+1. `Kernel.scan` finds out where rectangles lie in the bytes, as far as they are whole, and what
+   they are: a table of `vmconnect.vnc.jobs`.
+2. What each zlib stream got in the batch is joined (`Kernel.gather`) and inflated by one call;
+   JPEG and PNG pictures are decoded.
+3. `Kernel.draw` draws all rectangles, in the server's order.
+
+Steps 1 and 3 are compiled and without the GIL; `vmconnect.vnc.numpy_kernel` stands in for them
+where they were not compiled. With more than one thread, one batch is inflated while the last is
+drawn, each stream and picture in a thread of its own.
+
+A rectangle that is cut by the end of the bytes, or that is not as it should be, ends a batch:
+its encoding in `vmconnect.vnc.encodings` waits for the rest, or says what is wrong.
 """
 
 from __future__ import annotations
 
-import struct
-from typing import Protocol
+import itertools
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vmconnect.vnc.damage import Boxes, add_box
+from vmconnect.errors import ClosedError, RfbError
+from vmconnect.vnc.damage import Boxes
+from vmconnect.vnc.framebuffer import Pixels
+from vmconnect.vnc.inflate import InflateError, Inflater
+from vmconnect.vnc.jobs import FAULTS, JOB, STREAMS, WIRE, Fault, Job, Jobs, Kind
+from vmconnect.vnc.layout import Layout
+from vmconnect.vnc.pictures import PictureError, decode_jpeg, decode_png
 
-__all__ = ["BUDGET", "Walk", "best_walk", "walk"]
+if TYPE_CHECKING:
+    from vmconnect.vnc.engine import Engine
 
-BUDGET = 1 << 24
-"""How many pixels one call draws, and at most one rectangle beyond."""
+__all__ = ["Kernel", "Walk", "best_kernel"]
 
-_HEADER = struct.Struct(">HHHHi")
-_SOURCE = struct.Struct(">HH")
-_RAW = 0
-_COPYRECT = 1
+_BATCH_JOBS = 2048
+
+_BATCH_PIXELS = 1 << 17
+"""About as many as an inflated batch stays in a core's cache, until it is drawn."""
+
+_TIGHT_STREAMS = 4
+
+_PICTURES = (Kind.JPEG, Kind.PNG)
 
 
-class Walk(Protocol):
-    """The contract of a walk."""
+class Kernel(Protocol):
+    """What is compiled, or done by `vmconnect.vnc.numpy_kernel`."""
 
-    def __call__(  # noqa: PLR0917 (as compiled: positions are cheaper than names)
+    def Format(self, layout: Layout, /) -> Any:  # noqa: N802 (a class)
+        """Return ``layout`` in the kernel's own form."""
+
+    def scan(  # noqa: PLR0917 (positions are cheaper than names)
         self,
         data: memoryview,
         start: int,
         stop: int,
-        pixels: NDArray[np.uint32],
+        form: Any,
+        screen_width: int,
+        screen_height: int,
+        jobs: Jobs,
+        count: int,
+        budget: int,
+        /,
+    ) -> tuple[int, int]:
+        """Find at most ``count`` rectangles in ``data[start:stop]`` and put them in ``jobs``.
+
+        ``data[start]`` is the first byte of a rectangle's header. Stops before a rectangle that
+        is not whole, that lies outside the screen, that is of an encoding without pixels or not
+        as its encoding says, and before one that resets a stream that is used before; and once
+        ``budget`` pixels are found. Returns where it stopped and how many it found.
+        """
+
+    def measure_hextile(  # noqa: PLR0917
+        self,
+        data: memoryview,
+        start: int,
+        stop: int,
+        pixel_bytes: int,
+        width: int,
+        height: int,
+        tile: int,
+        /,
+    ) -> tuple[int, int]:
+        """See `vmconnect.vnc.encodings.hextile.measure_hextile`."""
+
+    def gather(
+        self, data: memoryview, jobs: Jobs, count: int, stream: int, /
+    ) -> tuple[bytes | memoryview, int]:
+        """Return the bytes of ``stream`` in the first ``count`` jobs, and what they inflate to."""
+
+    def draw(  # noqa: PLR0917
+        self,
+        data: memoryview,
+        form: Any,
+        jobs: Jobs,
+        first: int,
+        last: int,
+        inflated: tuple[bytes, ...],
+        images: Pixels,
+        pixels: Pixels,
         boxes: Boxes,
         used: int,
-        count: int,
+        wavelet_level: int,
+        /,
     ) -> tuple[int, int, int]:
-        """Draw at most ``count`` rectangles from ``data[start:stop]`` into ``pixels``.
+        """Draw the jobs from ``first`` to before ``last`` into ``pixels``.
 
-        ``data[start]`` is the first byte of a rectangle's header; ``pixels`` has (height, width)
-        words in our format, each row contiguous. Stops before the first rectangle that is not
-        plain, having drawn all before it and nothing of it; and, plain or not, once it has drawn
-        BUDGET pixels: a few hundred bytes of CopyRect can mean minutes of work, and the caller
-        wants to be asked in between whether it should go on.
-
-        Returns the position reached, how many rectangles were drawn, and how many of ``boxes``
-        (see `vmconnect.vnc.damage`) are used then.
+        ``inflated`` has what the streams hold, ``images`` the words of decoded pictures. Each
+        area is added to the first ``used`` of ``boxes`` (see `vmconnect.vnc.damage`). Returns how
+        many of them are used then, where it stopped, and the `Fault` for which it did.
         """
 
 
-def walk(  # noqa: PLR0917 (the contract of the compiled one)
-    data: memoryview,
-    start: int,
-    stop: int,
-    pixels: NDArray[np.uint32],
-    boxes: Boxes,
-    used: int,
-    count: int,
-) -> tuple[int, int, int]:
-    """Draw plain rectangles, as `Walk` says."""
-    screen_height, screen_width = pixels.shape
-    done = drawn_pixels = 0
-    position = start
-    while done < count and drawn_pixels < BUDGET and stop - position >= _HEADER.size:
-        x, y, width, height, encoding = _HEADER.unpack_from(data, position)
-        body = position + _HEADER.size
-        if x + width > screen_width or y + height > screen_height:
-            break
-        if encoding == _RAW:
-            after = body + width * height * 4
-            if after > stop:
-                break
-            drawn = np.frombuffer(data, "<u4", width * height, body).reshape(height, width)
-        elif encoding == _COPYRECT:
-            after = body + _SOURCE.size
-            if after > stop:
-                break
-            from_x, from_y = _SOURCE.unpack_from(data, body)
-            if from_x + width > screen_width or from_y + height > screen_height:
-                break
-            # numpy minds the overlap of source and destination.
-            drawn = pixels[from_y : from_y + height, from_x : from_x + width]
-        else:
-            break
-        pixels[y : y + height, x : x + width] = drawn
-        used = add_box(boxes, used, x, y, width, height)
-        drawn_pixels += width * height
-        position = after
-        done += 1
-    return position, done, used
-
-
-def best_walk() -> Walk:
-    """Return the compiled walk, or the one above where it was not compiled."""
+def best_kernel() -> Kernel:
+    """Return the compiled kernel, or its double where it was not compiled."""
     try:
         from vmconnect.vnc import _kernel
     except ImportError:
-        return walk
-    return _kernel.walk
+        from vmconnect.vnc.numpy_kernel import NumpyKernel
+
+        return NumpyKernel()
+    return _kernel
+
+
+_Task = Callable[[], None]
+
+
+class _Batch:
+    """Rectangles that are found, and what is needed to draw them."""
+
+    def __init__(self) -> None:
+        self.jobs: Jobs = np.zeros(_BATCH_JOBS, JOB)
+        self.count = 0
+        self.images: Pixels = np.zeros(0, np.uint32)
+        self.waiting: list[tuple[Future[None], _Task]] = []
+        self.inflated: list[bytes] = [b""] * STREAMS
+
+
+class Walk:
+    """What decodes an engine's rectangles of pixels, with the state that they share.
+
+    ``wavelet_level`` is ZYWRLE's, from the quality that was asked for.
+    """
+
+    def __init__(self, engine: Engine, threads: int):
+        self._engine = engine
+        self._kernel = engine.kernel
+        self._streams = [Inflater() for _ in range(STREAMS)]
+        self._batches = _Batch(), _Batch()
+        self._pool = ThreadPoolExecutor(threads - 1, "vmconnect decode") if threads > 1 else None
+        self.wavelet_level = 0
+
+    def use(self, layout: Layout) -> None:
+        """Read pixels in this layout from now on."""
+        self._form = self._kernel.Format(layout)
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def many(self, most: int) -> int:
+        """Draw as many rectangles as are whole in the inbox, and return how many."""
+        done = 0
+        before: _Batch | None = None
+        inbox, framebuffer = self._engine.inbox, self._engine.framebuffer
+        data, start, stop = inbox.window()
+        offset = inbox.offset - start
+        position = start
+        width, height = framebuffer.width, framebuffer.height
+        try:
+            for batch in itertools.cycle(self._batches):
+                position, batch.count = self._kernel.scan(
+                    data, position, stop, self._form, width, height, batch.jobs, most - done,
+                    _BATCH_PIXELS,
+                )  # fmt: skip
+                if self._engine.cancelled:
+                    raise ClosedError("the console was closed")
+                if before is not None:
+                    self._wait(before)
+                if batch.count:
+                    self._prepare(batch, data, offset)
+                    done += batch.count
+                if before is not None:
+                    self._draw(before, data, offset)
+                if not batch.count:
+                    break
+                before = batch
+                if self._pool is None:
+                    self._draw(batch, data, offset)
+                    before = None
+        finally:
+            self._let_go()
+        inbox.consume(position - start)
+        return done
+
+    def one(self, job: Job) -> None:
+        """Draw a rectangle that is whole in the inbox, and consume it.
+
+        The places in ``job`` count from the first unread byte.
+        """
+        inbox = self._engine.inbox
+        data, start, _ = inbox.window()
+        batch = self._batches[0]
+        placed = job.moved(start)
+        batch.jobs[0] = (*placed, (0, 0, 0))
+        batch.count = 1
+        self._prepare(batch, data, inbox.offset - start)
+        try:
+            self._wait(batch)
+        finally:
+            self._let_go()
+        self._draw(batch, data, inbox.offset - start)
+        inbox.consume(job.start + job.length)
+
+    def _prepare(self, batch: _Batch, data: memoryview, offset: int) -> None:
+        """Inflate and decode what the batch holds, or begin to."""
+        jobs = batch.jobs[: batch.count]
+        if resets := int(jobs["resets"][0]):
+            for number in range(_TIGHT_STREAMS):
+                if resets >> number & 1:
+                    self._streams[number].reset()
+        work: list[_Task] = []
+        used = np.bincount(jobs["source"] + 1, minlength=STREAMS + 1).tolist()
+        for number in range(STREAMS):
+            batch.inflated[number] = b""
+            if used[number + 1]:
+                work.append(partial(self._inflate, batch, number, data, offset))
+        if used[WIRE + 1] and (pictures := np.flatnonzero(np.isin(jobs["kind"], _PICTURES))).size:
+            work += self._pictures(batch, pictures.tolist(), data, offset)
+        if self._pool is None:
+            for task in work:
+                task()
+        else:
+            batch.waiting = [(self._pool.submit(task), task) for task in work]
+
+    def _inflate(self, batch: _Batch, number: int, data: memoryview, offset: int) -> None:
+        compressed, size = self._kernel.gather(data, batch.jobs, batch.count, number)
+        try:
+            batch.inflated[number] = self._streams[number].inflate(compressed, size)
+        except InflateError as error:
+            first = int(np.argmax(batch.jobs["source"][: batch.count] == number))
+            raise self._error(batch, first, offset, str(error)) from error.__cause__
+
+    def _pictures(
+        self, batch: _Batch, numbers: list[int], data: memoryview, offset: int
+    ) -> list[partial[None]]:
+        jobs = batch.jobs
+        room = sum(int(jobs["width"][n]) * int(jobs["height"][n]) for n in numbers)
+        if batch.images.size < room:
+            batch.images = np.empty(room, np.uint32)
+        place = 0
+        work = []
+        for n in numbers:
+            work.append(partial(self._picture, batch, n, jobs[n].copy(), place, data, offset))
+            place += int(jobs["width"][n]) * int(jobs["height"][n])
+        return work
+
+    def _picture(  # noqa: PLR0917
+        self, batch: _Batch, number: int, job: Any, place: int, data: memoryview, offset: int
+    ) -> None:
+        start, length = int(job["start"]), int(job["length"])
+        width, height = int(job["width"]), int(job["height"])
+        picture = batch.images[place : place + width * height].reshape(height, width)
+        decode = decode_jpeg if job["kind"] == Kind.JPEG else decode_png
+        try:
+            decode(data[start : start + length], picture, self._engine.layout)
+        except PictureError as error:
+            raise self._error(batch, number, offset, str(error)) from error.__cause__
+        batch.jobs["kind"][number] = Kind.IMAGE
+        batch.jobs["start"][number] = place
+
+    def _wait(self, batch: _Batch) -> None:
+        """Wait until all is inflated and decoded, and help."""
+        while batch.waiting:
+            # From the end, where nobody has begun yet.
+            future, task = batch.waiting.pop()
+            if future.cancel():
+                task()
+            else:
+                future.result()
+
+    def _draw(self, batch: _Batch, data: memoryview, offset: int) -> None:
+        damage = self._engine.damage
+        damage.used, stopped, fault = self._kernel.draw(
+            data, self._form, batch.jobs, 0, batch.count, tuple(batch.inflated), batch.images,
+            self._engine.framebuffer.pixels, damage.boxes, damage.used, self.wavelet_level,
+        )  # fmt: skip
+        if fault:
+            last = min(stopped, batch.count - 1)
+            raise self._error(batch, last, offset, FAULTS[Fault(fault)])
+
+    def _let_go(self) -> None:
+        """Wait for what other threads still do with the server's bytes, after an error."""
+        for batch in self._batches:
+            for future, _ in batch.waiting:
+                if not future.cancel():
+                    future.exception()
+            batch.waiting = []
+
+    def _error(self, batch: _Batch, number: int, offset: int, what: str) -> RfbError:
+        job = batch.jobs[number]
+        kind = Kind(int(job["kind"])).name
+        where = f"{job['width']}x{job['height']} at {job['x']},{job['y']}"
+        return RfbError(
+            f"{self._engine.message}: a rectangle {where} ({kind}): {what}",
+            offset=offset + int(job["header"]),
+        )

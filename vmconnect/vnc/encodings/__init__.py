@@ -7,9 +7,9 @@
 `Rectangle`
     where a rectangle lies
 
-Small rectangles of pixels seldom come here: `vmconnect.vnc.walk` draws them by the thousand. A
-new encoding that the walk knows as well is listed here all the same, for the rectangle that is
-cut by the end of the buffer.
+Rectangles of pixels seldom come here: `vmconnect.vnc.walk` takes them by the thousand, and only
+those that are cut by the end of the bytes, or not as they should be, one by one through their
+encoding's ``decode``. Beside it stands what draws them where no kernel was compiled.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ from vmconnect.vnc.encodings.desktop_name import DESKTOP_NAME
 from vmconnect.vnc.encodings.desktop_size import DESKTOP_SIZE
 from vmconnect.vnc.encodings.extended_desktop_size import EXTENDED_DESKTOP_SIZE
 from vmconnect.vnc.encodings.extended_key import EXTENDED_KEY
+from vmconnect.vnc.encodings.hextile import HEXTILE
+from vmconnect.vnc.encodings.jpeg import JPEG
 from vmconnect.vnc.encodings.last_rect import LAST_RECT
 from vmconnect.vnc.encodings.led_state import LED_STATE
 from vmconnect.vnc.encodings.pointer_motion import POINTER_MOTION
 from vmconnect.vnc.encodings.raw import RAW
+from vmconnect.vnc.encodings.rre import CORRE, RRE
+from vmconnect.vnc.encodings.tight import TIGHT, TIGHT_PNG
+from vmconnect.vnc.encodings.trle import TRLE
+from vmconnect.vnc.encodings.zlib import ZLIB
+from vmconnect.vnc.encodings.zrle import ZRLE
+from vmconnect.vnc.encodings.zywrle import ZYWRLE
 
 __all__ = ["ENCODINGS", "Encoding", "Rectangle"]
 
@@ -34,6 +42,16 @@ ENCODINGS: dict[int, Encoding] = {
     for encoding in (
         COPYRECT,
         RAW,
+        TIGHT,
+        ZRLE,
+        ZLIB,
+        HEXTILE,
+        TRLE,
+        RRE,
+        CORRE,
+        TIGHT_PNG,
+        ZYWRLE,
+        JPEG,
         EXTENDED_DESKTOP_SIZE,
         DESKTOP_SIZE,
         LAST_RECT,

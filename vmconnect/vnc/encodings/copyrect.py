@@ -5,27 +5,32 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from vmconnect.vnc.encodings.base import Encoding, Rectangle
+from vmconnect.vnc.encodings.base import Encoding, Rectangle, Source
+from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.inbox import Reading
+from vmconnect.vnc.jobs import DrawError, Fault, Kind
 
 if TYPE_CHECKING:
     from vmconnect.vnc.engine import Engine
 
-__all__ = ["COPYRECT"]
+__all__ = ["COPYRECT", "draw_copy"]
 
 _SOURCE = struct.Struct(">HH")
 
 
 def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
-    x, y, width, height = rectangle.x, rectangle.y, rectangle.width, rectangle.height
-    from_x, from_y = _SOURCE.unpack((yield from engine.inbox.read(_SOURCE.size)))
-    if from_x + width > engine.framebuffer.width or from_y + height > engine.framebuffer.height:
-        raise engine.error(f"CopyRect {rectangle} from {from_x},{from_y}, outside the screen")
-    pixels = engine.framebuffer.pixels
-    # numpy minds the overlap of source and destination.
-    pixels[y : y + height, x : x + width] = pixels[
-        from_y : from_y + height, from_x : from_x + width
-    ]
+    yield from engine.inbox.need(_SOURCE.size)
+    engine.walk.one(rectangle.job(Kind.COPY, _SOURCE.size))
+
+
+def draw_copy(area: Pixels, source: Source, pixels: Pixels) -> None:
+    """Draw a part of ``pixels``, the whole screen, which may overlap the area."""
+    x, y = _SOURCE.unpack(source.take(_SOURCE.size))
+    height, width = area.shape
+    if x + width > pixels.shape[1] or y + height > pixels.shape[0]:
+        raise DrawError(Fault.OUTSIDE)
+    # numpy minds the overlap.
+    area[:] = pixels[y : y + height, x : x + width]
 
 
 COPYRECT = Encoding(1, "CopyRect", _decode, draws=True)
