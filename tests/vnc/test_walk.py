@@ -28,9 +28,10 @@ NO_IMAGES = np.zeros(0, np.uint32)
 
 def scan(data: bytes, count: int = 65535, start: int = 0, budget: int = 1 << 24) -> tuple[int, int]:
     jobs = np.zeros(100, JOB)
+    table = _kernel.Table(jobs)
     return _kernel.scan(
-        memoryview(data), start, len(data), FORM, WIDTH, HEIGHT, jobs, count, budget
-    )
+        memoryview(data), start, len(data), FORM, WIDTH, HEIGHT, table, count, budget
+    )[:2]
 
 
 def table(*jobs: Job) -> Jobs:
@@ -45,7 +46,17 @@ def draw(jobs: Jobs, data: bytes = bytes(64), pixels: Pixels | None = None) -> i
     screen = noise(WIDTH, HEIGHT) if pixels is None else pixels
     boxes = np.zeros((CAPACITY, 4), np.int32)
     return _kernel.draw(
-        memoryview(data), FORM, jobs, 0, len(jobs), NOTHING, NO_IMAGES, screen, boxes, 0, 0
+        memoryview(data),
+        FORM,
+        _kernel.Table(jobs),
+        0,
+        len(jobs),
+        NOTHING,
+        NO_IMAGES,
+        screen,
+        boxes,
+        0,
+        0,
     )[2]
 
 
@@ -170,7 +181,8 @@ def test_jobs_that_are_wrong_touch_nothing_outside(wrong: Job, fault: Fault) -> 
 
 
 def test_the_kernel_checks_its_arguments() -> None:
-    data, jobs = memoryview(bytes(20)), np.zeros(3, JOB)
+    data, rows = memoryview(bytes(20)), np.zeros(3, JOB)
+    jobs = _kernel.Table(rows)
     for start, stop in ((-1, 5), (0, 21), (6, 5)):
         with pytest.raises(ValueError, match="start"):
             _kernel.scan(data, start, stop, FORM, 4, 4, jobs, 1, 1)
@@ -190,7 +202,7 @@ def test_the_kernel_checks_its_arguments() -> None:
         _kernel.draw(data, FORM, jobs, 0, 1, NOTHING[1:], NO_IMAGES, pixels, boxes, 0, 0)
     with pytest.raises(ValueError, match="count"):
         _kernel.gather(data, jobs, 4, 0)
-    jobs["length"] = 21
+    rows["length"] = 21
     with pytest.raises(ValueError, match="data"):
         _kernel.gather(data, jobs, 1, 0)
 

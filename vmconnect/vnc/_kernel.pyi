@@ -11,6 +11,9 @@ from vmconnect.vnc.layout import Layout
 class Format:
     def __init__(self, layout: Layout) -> None: ...
 
+class Table:
+    def __init__(self, jobs: Jobs) -> None: ...
+
 def scan(
     data: memoryview,
     start: int,
@@ -18,17 +21,17 @@ def scan(
     form: Any,
     screen_width: int,
     screen_height: int,
-    jobs: Jobs,
+    table: Any,
     count: int,
     budget: int,
-) -> tuple[int, int]: ...
+) -> tuple[int, int, int]: ...
 def gather(
-    data: memoryview, jobs: Jobs, count: int, stream: int
+    data: memoryview, table: Any, count: int, stream: int
 ) -> tuple[bytes | memoryview, int]: ...
 def draw(
     data: memoryview,
     form: Any,
-    jobs: Jobs,
+    table: Any,
     first: int,
     last: int,
     inflated: tuple[bytes, ...],

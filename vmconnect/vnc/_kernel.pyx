@@ -39,6 +39,8 @@ cdef enum:
     ZRLE_STREAM = 4
     ZLIB_STREAM = 5
     STREAMS = 6
+    PICTURES = 1 << STREAMS
+    RESETS_SHIFT = STREAMS + 1
 
 cdef enum Fault:
     FINE = 0
@@ -108,6 +110,16 @@ cdef class Format:
         self.layout.colours = &self.colours[0] if self.layout.colour_count else NULL
 
 
+cdef class Table:
+    """A table of jobs, its type checked once and not at every call."""
+
+    cdef Job[::1] jobs
+
+    def __init__(self, Job[::1] jobs not None):
+        """Take ``jobs``, rows of `vmconnect.vnc.jobs.JOB`."""
+        self.jobs = jobs
+
+
 def scan(
     const uint8_t[::1] data not None,
     Py_ssize_t start,
@@ -115,13 +127,14 @@ def scan(
     Format form not None,
     Py_ssize_t screen_width,
     Py_ssize_t screen_height,
-    Job[::1] jobs not None,
+    Table table not None,
     Py_ssize_t count,
     Py_ssize_t budget,
 ):
     """Find rectangles, as `vmconnect.vnc.walk.Scan` says."""
     cdef Layout* layout = &form.layout
-    cdef Py_ssize_t capacity = min(count, jobs.shape[0])
+    cdef Py_ssize_t capacity = min(count, table.jobs.shape[0])
+    cdef int work = 0
     cdef Py_ssize_t done = 0
     cdef Py_ssize_t pixels = 0
     cdef Span span
@@ -130,14 +143,14 @@ def scan(
     if not 0 <= start <= stop <= data.shape[0]:
         raise ValueError("start and stop must lie in the data")
     if stop == start or capacity < 1:
-        return start, 0
+        return start, 0, 0
     with nogil:
         span.base = &data[0]
         span.at = span.base + start
         span.end = span.base + stop
         while done < capacity and pixels < budget and span.end - span.at >= HEADER_BYTES:
             at = span.at
-            job = &jobs[done]
+            job = &table.jobs[done]
             job.header = at - span.base
             job.x = <uint16_t>_u16(at)
             job.y = <uint16_t>_u16(at + 2)
@@ -150,15 +163,20 @@ def scan(
                 # A stream begins anew: what came before must be inflated first.
                 span.at = at
                 break
+            if job.source != WIRE:
+                work |= 1 << job.source
+            elif job.kind == JPEG or job.kind == PNG:
+                work |= PICTURES
+            work |= <int>job.resets << RESETS_SHIFT
             pixels += <Py_ssize_t>job.width * job.height
             done += 1
-    return span.at - span.base, done
+    return span.at - span.base, done, work
 
 
 def draw(
     const uint8_t[::1] data not None,
     Format form not None,
-    Job[::1] jobs not None,
+    Table table not None,
     Py_ssize_t first,
     Py_ssize_t last,
     tuple inflated not None,
@@ -184,9 +202,9 @@ def draw(
     cdef Job* job
     cdef int32_t* box
     cdef const uint8_t* base
-    cdef const uint8_t[::1] view
+    cdef bytes part
     cdef Fault fault = FINE
-    if not 0 <= first <= last <= jobs.shape[0]:
+    if not 0 <= first <= last <= table.jobs.shape[0]:
         raise ValueError("first and last must lie in the jobs")
     if boxes.shape[1] != 4 or not 0 <= used <= capacity or capacity < 2:
         raise ValueError("boxes must have the shape (2 or more, 4)")
@@ -199,17 +217,17 @@ def draw(
     if first == last:
         return used, first, 0
     for i in range(STREAMS):
-        view = inflated[i]
-        streams[i].base = &view[0] if view.shape[0] else NULL
+        part = inflated[i]
+        streams[i].base = <const uint8_t*>PyBytes_AS_STRING(part)
         streams[i].at = streams[i].base
-        streams[i].end = streams[i].base + view.shape[0]
+        streams[i].end = streams[i].base + len(part)
         touched[i] = False
     with nogil:
         base = &data[0] if data_size else NULL
         area.stride = pixels.strides[0] // 4
         box = &boxes[0, 0]
         for i in range(first, last):
-            job = &jobs[i]
+            job = &table.jobs[i]
             area.width = job.width
             area.height = job.height
             if job.x + area.width > screen_width or job.y + area.height > screen_height:
@@ -270,30 +288,32 @@ def draw(
 
 
 def gather(
-    const uint8_t[::1] data not None, Job[::1] jobs not None, Py_ssize_t count, int stream
+    const uint8_t[::1] data not None, Table table not None, Py_ssize_t count, int stream
 ):
     """Join what a stream's rectangles hold of it, as `vmconnect.vnc.walk.Gather` says."""
     cdef Py_ssize_t total = 0
     cdef Py_ssize_t size = 0
     cdef Py_ssize_t i
     cdef uint8_t* to
-    if not 0 <= count <= jobs.shape[0]:
+    cdef Job* job
+    if not 0 <= count <= table.jobs.shape[0]:
         raise ValueError("count must lie in the jobs")
     for i in range(count):
-        if jobs[i].source == stream:
+        job = &table.jobs[i]
+        if job.source == stream:
             if not (
-                0 <= jobs[i].start <= data.shape[0]
-                and 0 <= jobs[i].length <= data.shape[0] - jobs[i].start
+                0 <= job.start <= data.shape[0] and 0 <= job.length <= data.shape[0] - job.start
             ):
                 raise ValueError("jobs must lie in the data")
-            total += jobs[i].length
-            size += jobs[i].size
+            total += job.length
+            size += job.size
     joined = PyBytes_FromStringAndSize(NULL, total)
     to = <uint8_t*>PyBytes_AS_STRING(joined)
     for i in range(count):
-        if jobs[i].source == stream and jobs[i].length:
-            memcpy(to, &data[jobs[i].start], jobs[i].length)
-            to += jobs[i].length
+        job = &table.jobs[i]
+        if job.source == stream and job.length:
+            memcpy(to, &data[job.start], job.length)
+            to += job.length
     return joined, size
 
 

@@ -222,7 +222,7 @@ class Engine:
     def begin(self, set_format: bool) -> None:
         """Say what we want to be sent, and ask for the screen."""
         self._first_name = self.name
-        if set_format:
+        if set_format or self.layout.form != OURS:
             self.send(messages.set_pixel_format(self.layout.form))
         self.send(messages.set_encodings(self.encodings))
         if self.pull:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 __all__ = [
     "FAULTS",
     "JOB",
+    "PICTURES",
+    "RESETS_SHIFT",
     "STREAMS",
     "WIRE",
     "ZLIB_STREAM",
@@ -60,6 +62,12 @@ ZLIB_STREAM = 5
 
 STREAMS = 6
 
+PICTURES = 1 << STREAMS
+"""Beside a bit for each stream, in what is to be done before jobs are drawn: pictures."""
+
+RESETS_SHIFT = STREAMS + 1
+"""Above it a bit for each stream that begins anew."""
+
 
 class Job(NamedTuple):
     """A job; ``start`` and ``palette`` count from the rectangle's body, later from the data.
@@ -82,6 +90,16 @@ class Job(NamedTuple):
     kind: Kind
     source: int
     resets: int
+
+    @property
+    def work(self) -> int:
+        """What is to be done before it is drawn: a bit for its stream, or PICTURES, and resets."""
+        work = self.resets << RESETS_SHIFT
+        if self.source != WIRE:
+            work |= 1 << self.source
+        elif self.kind in {Kind.JPEG, Kind.PNG}:
+            work |= PICTURES
+        return work
 
     def moved(self, offset: int) -> Job:
         """Return the job with its places counted from ``offset`` bytes before."""

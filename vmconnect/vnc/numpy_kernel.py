@@ -54,6 +54,10 @@ class NumpyKernel:
         """Return the layout as it is."""
         return layout
 
+    def Table(self, jobs: Jobs) -> Jobs:  # noqa: N802 (the kernel's name for it)
+        """Return the table as it is."""
+        return jobs
+
     def scan(  # noqa: PLR0917
         self,
         data: memoryview,
@@ -65,9 +69,9 @@ class NumpyKernel:
         jobs: Jobs,
         count: int,
         budget: int,
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, int]:
         """Find nothing: in Python it is no cheaper by the thousand."""
-        return start, 0
+        return start, 0, 0
 
     def gather(
         self, data: memoryview, jobs: Jobs, count: int, stream: int

@@ -31,7 +31,7 @@ from vmconnect.errors import ClosedError, RfbError
 from vmconnect.vnc.damage import Boxes
 from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.inflate import InflateError, Inflater
-from vmconnect.vnc.jobs import FAULTS, JOB, STREAMS, WIRE, Fault, Job, Jobs, Kind
+from vmconnect.vnc.jobs import FAULTS, JOB, PICTURES, RESETS_SHIFT, STREAMS, Fault, Job, Jobs, Kind
 from vmconnect.vnc.layout import Layout
 from vmconnect.vnc.pictures import PictureError, decode_jpeg, decode_png
 
@@ -47,7 +47,7 @@ _BATCH_PIXELS = 1 << 17
 
 _TIGHT_STREAMS = 4
 
-_PICTURES = (Kind.JPEG, Kind.PNG)
+_PICTURES = {Kind.JPEG.value: decode_jpeg, Kind.PNG.value: decode_png}
 
 
 class Kernel(Protocol):
@@ -55,6 +55,9 @@ class Kernel(Protocol):
 
     def Format(self, layout: Layout, /) -> Any:  # noqa: N802 (a class)
         """Return ``layout`` in the kernel's own form."""
+
+    def Table(self, jobs: Jobs, /) -> Any:  # noqa: N802 (a class)
+        """Return ``jobs`` in the kernel's own form; both are the same memory."""
 
     def scan(  # noqa: PLR0917 (positions are cheaper than names)
         self,
@@ -64,17 +67,18 @@ class Kernel(Protocol):
         form: Any,
         screen_width: int,
         screen_height: int,
-        jobs: Jobs,
+        table: Any,
         count: int,
         budget: int,
         /,
-    ) -> tuple[int, int]:
-        """Find at most ``count`` rectangles in ``data[start:stop]`` and put them in ``jobs``.
+    ) -> tuple[int, int, int]:
+        """Find at most ``count`` rectangles in ``data[start:stop]`` and put them in ``table``.
 
         ``data[start]`` is the first byte of a rectangle's header. Stops before a rectangle that
         is not whole, that lies outside the screen, that is of an encoding without pixels or not
         as its encoding says, and before one that resets a stream that is used before; and once
-        ``budget`` pixels are found. Returns where it stopped and how many it found.
+        ``budget`` pixels are found. Returns where it stopped, how many it found, and what is to
+        be done before they are drawn (see `vmconnect.vnc.jobs.Job.work`).
         """
 
     def measure_hextile(  # noqa: PLR0917
@@ -91,7 +95,7 @@ class Kernel(Protocol):
         """See `vmconnect.vnc.encodings.hextile.measure_hextile`."""
 
     def gather(
-        self, data: memoryview, jobs: Jobs, count: int, stream: int, /
+        self, data: memoryview, table: Any, count: int, stream: int, /
     ) -> tuple[bytes | memoryview, int]:
         """Return the bytes of ``stream`` in the first ``count`` jobs, and what they inflate to."""
 
@@ -99,7 +103,7 @@ class Kernel(Protocol):
         self,
         data: memoryview,
         form: Any,
-        jobs: Jobs,
+        table: Any,
         first: int,
         last: int,
         inflated: tuple[bytes, ...],
@@ -135,9 +139,12 @@ _Task = Callable[[], None]
 class _Batch:
     """Rectangles that are found, and what is needed to draw them."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self.jobs: Jobs = np.zeros(_BATCH_JOBS, JOB)
+        self.table = kernel.Table(self.jobs)
         self.count = 0
+        # See `vmconnect.vnc.jobs.Job.work`.
+        self.work = 0
         self.images: Pixels = np.zeros(0, np.uint32)
         self.waiting: list[tuple[Future[None], _Task]] = []
         self.inflated: list[bytes] = [b""] * STREAMS
@@ -153,7 +160,7 @@ class Walk:
         self._engine = engine
         self._kernel = engine.kernel
         self._streams = [Inflater() for _ in range(STREAMS)]
-        self._batches = _Batch(), _Batch()
+        self._batches = _Batch(self._kernel), _Batch(self._kernel)
         self._pool = ThreadPoolExecutor(threads - 1, "vmconnect decode") if threads > 1 else None
         self.wavelet_level = 0
 
@@ -177,8 +184,8 @@ class Walk:
         width, height = framebuffer.width, framebuffer.height
         try:
             for batch in itertools.cycle(self._batches):
-                position, batch.count = self._kernel.scan(
-                    data, position, stop, self._form, width, height, batch.jobs, most - done,
+                position, batch.count, batch.work = self._kernel.scan(
+                    data, position, stop, self._form, width, height, batch.table, most - done,
                     _BATCH_PIXELS,
                 )  # fmt: skip
                 if self._engine.cancelled:
@@ -196,6 +203,8 @@ class Walk:
                 if self._pool is None:
                     self._draw(batch, data, offset)
                     before = None
+                    if done == most:
+                        break
         finally:
             self._let_go()
         inbox.consume(position - start)
@@ -211,7 +220,7 @@ class Walk:
         batch = self._batches[0]
         placed = job.moved(start)
         batch.jobs[0] = (*placed, (0, 0, 0))
-        batch.count = 1
+        batch.count, batch.work = 1, job.work
         self._prepare(batch, data, inbox.offset - start)
         try:
             self._wait(batch)
@@ -222,19 +231,17 @@ class Walk:
 
     def _prepare(self, batch: _Batch, data: memoryview, offset: int) -> None:
         """Inflate and decode what the batch holds, or begin to."""
-        jobs = batch.jobs[: batch.count]
-        if resets := int(jobs["resets"][0]):
+        if resets := batch.work >> RESETS_SHIFT:
             for number in range(_TIGHT_STREAMS):
                 if resets >> number & 1:
                     self._streams[number].reset()
-        work: list[_Task] = []
-        used = np.bincount(jobs["source"] + 1, minlength=STREAMS + 1).tolist()
-        for number in range(STREAMS):
-            batch.inflated[number] = b""
-            if used[number + 1]:
-                work.append(partial(self._inflate, batch, number, data, offset))
-        if used[WIRE + 1] and (pictures := np.flatnonzero(np.isin(jobs["kind"], _PICTURES))).size:
-            work += self._pictures(batch, pictures.tolist(), data, offset)
+        work: list[_Task] = [
+            partial(self._inflate, batch, number, data, offset)
+            for number in range(STREAMS)
+            if batch.work >> number & 1
+        ]
+        if batch.work & PICTURES:
+            work += self._pictures(batch, data, offset)
         if self._pool is None:
             for task in work:
                 task()
@@ -242,36 +249,43 @@ class Walk:
             batch.waiting = [(self._pool.submit(task), task) for task in work]
 
     def _inflate(self, batch: _Batch, number: int, data: memoryview, offset: int) -> None:
-        compressed, size = self._kernel.gather(data, batch.jobs, batch.count, number)
+        compressed, size = self._kernel.gather(data, batch.table, batch.count, number)
         try:
             batch.inflated[number] = self._streams[number].inflate(compressed, size)
         except InflateError as error:
             first = int(np.argmax(batch.jobs["source"][: batch.count] == number))
             raise self._error(batch, first, offset, str(error)) from error.__cause__
 
-    def _pictures(
-        self, batch: _Batch, numbers: list[int], data: memoryview, offset: int
-    ) -> list[partial[None]]:
-        jobs = batch.jobs
-        room = sum(int(jobs["width"][n]) * int(jobs["height"][n]) for n in numbers)
+    def _pictures(self, batch: _Batch, data: memoryview, offset: int) -> list[_Task]:
+        fields = batch.jobs[["kind", "start", "length", "width", "height"]]
+        work: list[_Task] = []
+        room = 0
+        for number, (kind, start, length, width, height) in enumerate(
+            fields[: batch.count].tolist()
+        ):
+            if kind in _PICTURES:
+                body, size = data[start : start + length], (height, width)
+                task = partial(self._picture, batch, number, _PICTURES[kind], body, size, room)
+                work.append(partial(task, offset))
+                room += width * height
         if batch.images.size < room:
             batch.images = np.empty(room, np.uint32)
-        place = 0
-        work = []
-        for n in numbers:
-            work.append(partial(self._picture, batch, n, jobs[n].copy(), place, data, offset))
-            place += int(jobs["width"][n]) * int(jobs["height"][n])
         return work
 
     def _picture(  # noqa: PLR0917
-        self, batch: _Batch, number: int, job: Any, place: int, data: memoryview, offset: int
+        self,
+        batch: _Batch,
+        number: int,
+        decode: Callable[[memoryview, Pixels, Layout], None],
+        body: memoryview,
+        size: tuple[int, int],
+        place: int,
+        offset: int,
     ) -> None:
-        start, length = int(job["start"]), int(job["length"])
-        width, height = int(job["width"]), int(job["height"])
-        picture = batch.images[place : place + width * height].reshape(height, width)
-        decode = decode_jpeg if job["kind"] == Kind.JPEG else decode_png
+        """Decode a picture to ``place`` in the batch's; the job then is to draw it from there."""
+        picture = batch.images[place : place + size[0] * size[1]].reshape(size)
         try:
-            decode(data[start : start + length], picture, self._engine.layout)
+            decode(body, picture, self._engine.layout)
         except PictureError as error:
             raise self._error(batch, number, offset, str(error)) from error.__cause__
         batch.jobs["kind"][number] = Kind.IMAGE
@@ -290,9 +304,12 @@ class Walk:
     def _draw(self, batch: _Batch, data: memoryview, offset: int) -> None:
         damage = self._engine.damage
         damage.used, stopped, fault = self._kernel.draw(
-            data, self._form, batch.jobs, 0, batch.count, tuple(batch.inflated), batch.images,
+            data, self._form, batch.table, 0, batch.count, tuple(batch.inflated), batch.images,
             self._engine.framebuffer.pixels, damage.boxes, damage.used, self.wavelet_level,
         )  # fmt: skip
+        for number in range(STREAMS):
+            if batch.work >> number & 1:
+                batch.inflated[number] = b""
         if fault:
             last = min(stopped, batch.count - 1)
             raise self._error(batch, last, offset, FAULTS[Fault(fault)])
