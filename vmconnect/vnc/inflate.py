@@ -1,8 +1,14 @@
-"""Inflating zlib streams (RFC 1950) that go on from rectangle to rectangle."""
+"""Inflating zlib streams (RFC 1950) that go on from rectangle to rectangle.
+
+Two libraries do it, each where it is the faster: zlib-ng for text and forms, much of which are
+tiny blocks; ISA-L for photographs and video, which hardly compress. A server flushes its stream
+after each rectangle, so that a stream can go over from one to the other there: with the last
+32 KiB of what it held before, as a dictionary.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from zlib_ng import zlib_ng
 
@@ -10,6 +16,18 @@ __all__ = ["InflateError", "Inflater"]
 
 # Its stubs have it as a value.
 _ZlibError = cast("type[Exception]", zlib_ng.error)
+
+_WINDOW = 32 * 1024
+
+# What ends a flushed part of a stream: an empty stored block (RFC 1951, section 3.2.4; zlib.h,
+# Z_SYNC_FLUSH).
+_FLUSHED = b"\0\0\xff\xff"
+
+# A stream goes over only for as much as this, and then for what compresses worse than this.
+_LEAST_NOISE = 16 * 1024
+_NOISE_RATIO = 0.4
+
+_RAW = -15
 
 
 class InflateError(Exception):
@@ -23,14 +41,23 @@ class Inflater:
     """
 
     def __init__(self) -> None:
-        self._stream = zlib_ng.decompressobj()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stream: Any = zlib_ng.decompressobj()
+        self._error = _ZlibError
         self._fresh = True
+        self._for_noise = False
+        # Whether the stream can go over: it does so where a part of it has ended.
+        self._flushed = False
+        self._ratio = 0.0
+        # What it held last, at least _WINDOW bytes if it held as many.
+        self._recent = b""
 
     def reset(self) -> None:
         """Begin a new stream."""
         if not self._fresh:
-            self._stream = zlib_ng.decompressobj()
-            self._fresh = True
+            self._begin()
 
     def inflate(self, data: bytes | memoryview, limit: int, *, last: bool = False) -> bytes:
         """Return all that ``data`` inflates to.
@@ -39,13 +66,39 @@ class Inflater:
         it has ended and this is not the ``last`` of it.
         """
         self._fresh = False
+        if len(data) >= _LEAST_NOISE and self._flushed:
+            self._choose(self._ratio > _NOISE_RATIO)
         try:
             # A byte more than allowed: or what follows the last byte would be left unread.
-            inflated = self._stream.decompress(data, limit + 1)
-        except _ZlibError as error:
+            inflated: bytes = self._stream.decompress(data, limit + 1)
+        except self._error as error:
             raise InflateError("its zlib stream is broken") from error
         if len(inflated) > limit:
             raise InflateError("it inflates to more than it should")
         if self._stream.eof and not last:
             raise InflateError("its zlib stream has ended")
+        self._flushed = data[-4:] == _FLUSHED
+        self._ratio = len(data) / (len(inflated) + 1)
+        self._remember(inflated)
         return inflated
+
+    def _remember(self, inflated: bytes) -> None:
+        if len(inflated) >= _WINDOW:
+            self._recent = inflated[-_WINDOW:]
+        elif inflated:
+            self._recent = self._recent[-_WINDOW:] + inflated
+
+    def _choose(self, for_noise: bool) -> None:
+        """Go over to the other library, if it is the better."""
+        if for_noise == self._for_noise:
+            return
+        self._for_noise = for_noise
+        window = self._recent[-_WINDOW:]
+        if for_noise:
+            from isal import isal_zlib
+
+            self._error = cast("type[Exception]", isal_zlib.error)
+            self._stream = isal_zlib.decompressobj(_RAW, zdict=window)
+        else:
+            self._error = _ZlibError
+            self._stream = zlib_ng.decompressobj(_RAW, zdict=window)
