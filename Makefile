@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Debian and Ubuntu packages, by what needs them. Only those missing are installed.
 RUN_PACKAGES := qemu-system-x86 openssh-client
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server cpio socat
+TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server xclip cpio socat
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check bench clean

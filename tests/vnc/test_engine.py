@@ -253,7 +253,7 @@ PREFIX = len(hello(64, 48))
         (update(rectangle(0, 0, 1, 1025, -314)), "a pointer of 1x1025", 16),
         (update(rectangle(0, 0, 1, 1, -314, long(7))), "a pointer in encoding 7", 20),
         (update(rectangle(0, 0, 0, 0, -307, long(1 << 30))), "a name of 1073741824", 20),
-        (b"\3\0\0\0" + long(0xFFFFFFFC), "ServerCutText: an extended clipboard", 8),
+        (b"\3\0\0\0" + long(0xFFFFFFFD), "ServerCutText: an extended clipboard of 3", 8),
     ],
 )
 @pytest.mark.parametrize("together", [True, False])

@@ -9,14 +9,14 @@ from typing import Self
 import numpy as np
 
 from vmconnect.vnc.credentials import Credentials
-from vmconnect.vnc.encodings import ENCODINGS
+from vmconnect.vnc.encodings import OFFERED
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import Event
 from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.messages import framebuffer_update_request, set_encodings
 from vmconnect.vnc.pixel_format import OURS, PixelFormat
 
-SET_ENCODINGS = set_encodings(tuple(ENCODINGS))
+SET_ENCODINGS = set_encodings(OFFERED)
 
 
 def words(*values: int) -> bytes:

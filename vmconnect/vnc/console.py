@@ -35,6 +35,8 @@ from vmconnect.vnc.events import (
     ResizeStatus,
     Screen,
 )
+from vmconnect.vnc.extensions.audio import SampleFormat, audio_enable, audio_format
+from vmconnect.vnc.extensions.xvp import PowerAction, xvp
 from vmconnect.vnc.framebuffer import Framebuffer, Pixels, rgb
 from vmconnect.vnc.keyboard import Keyboard
 from vmconnect.vnc.mouse import Mouse
@@ -265,9 +267,12 @@ class Console(Channel):
     def cut(self, text: str) -> None:
         """Give the machine's clipboard a text.
 
-        Raises UnsupportedError for characters past Latin-1, which RFB's clipboard does not have,
-        and for more than 1 MiB.
+        Raises UnsupportedError for characters past Latin-1, which RFB's clipboard has only where
+        the server extends it, and for more than 1 MiB.
         """
+        if self._engine.clipboard.server and len(text.encode()) <= _MAX_CUT_TEXT_BYTES:
+            self._send(self._engine.clipboard.cut(text))
+            return
         try:
             data = text.replace("\r\n", "\n").encode("latin-1")
         except UnicodeEncodeError as error:
@@ -281,6 +286,36 @@ class Console(Channel):
                 machine=self.machine,
             )
         self._send(messages.client_cut_text(data))
+
+    def power(self, action: PowerAction) -> None:
+        """Ask the server to shut down, reboot or reset the machine (xvp).
+
+        Raises UnsupportedError if it has not said that it can.
+        """
+        if not self._engine.powerable:
+            raise UnsupportedError(
+                "its VNC server cannot be asked to do that",
+                machine=self.machine,
+                hint="use the hypervisor, or the guest's own commands",
+            )
+        self._send(xvp(action))
+
+    def listen(
+        self,
+        enable: bool = True,
+        form: SampleFormat = SampleFormat.S16,
+        channels: int = 2,
+        frequency: int = 44100,
+    ) -> None:
+        """Ask for what the machine plays, which then comes as `AudioData` events, or for no more.
+
+        Raises UnsupportedError if the server has not said that it can send it.
+        """
+        if not self._engine.audible:
+            raise UnsupportedError("its VNC server sends no sound", machine=self.machine)
+        if enable:
+            self._send(audio_format(form, channels, frequency))
+        self._send(audio_enable(enable))
 
     # What happens.
 

@@ -23,8 +23,10 @@ from vmconnect.errors import (
 from vmconnect.vnc import messages
 from vmconnect.vnc.credentials import Credentials
 from vmconnect.vnc.damage import DamageList
-from vmconnect.vnc.encodings import ENCODINGS
+from vmconnect.vnc.encodings import OFFERED
 from vmconnect.vnc.events import Event, LedState, Screen
+from vmconnect.vnc.extensions import Clipboard
+from vmconnect.vnc.extensions.continuous_updates import enable_continuous_updates
 from vmconnect.vnc.framebuffer import MAX_PIXELS, MAX_SIDE, Framebuffer
 from vmconnect.vnc.handshake import handshake
 from vmconnect.vnc.inbox import EndOfStreamError, Inbox, Reading
@@ -48,9 +50,12 @@ class Engine:
 
     What the server has told is in ``state``, ``name``, ``screens``, ``resizable`` (it takes
     SetDesktopSize), ``scancodes`` (it takes extended key events), ``absolute`` (the pointer's
-    mode) and ``leds``. With ``pull`` the engine asks for the whole screen at the beginning and
-    after each change of size, and for what changed as soon as an update begins to come, so that
-    the next is under way while this one is decoded.
+    mode), ``leds``, ``powerable`` (it takes xvp's requests), ``audible`` (it can send sound),
+    ``extended_buttons`` and ``continuous`` (updates come unasked).
+
+    With ``pull`` the engine asks for the whole screen at the beginning and after each change of
+    size; then for continuous updates where they are offered, else for what changed as soon as an
+    update begins to come, so that the next is under way while this one is decoded.
 
     ``encodings`` are the numbers that servers are told, the preferred first. ``pixel_format`` is
     what they are asked for; the framebuffer has its words where it is native (see
@@ -66,7 +71,7 @@ class Engine:
         shared: bool = True,
         pull: bool = True,
         pixel_format: PixelFormat = OURS,
-        encodings: Sequence[int] = tuple(ENCODINGS),
+        encodings: Sequence[int] = OFFERED,
         threads: int = 1,
         kernel: Kernel | None = None,
     ):
@@ -83,6 +88,11 @@ class Engine:
         self.scancodes = False
         self.absolute = True
         self.leds: LedState | None = None
+        self.powerable = False
+        self.audible = False
+        self.extended_buttons = False
+        self.continuous = False
+        self.clipboard = Clipboard()
         self.pull = pull
         self.encodings = tuple(encodings)
         self.kernel = kernel or best_kernel()
@@ -215,6 +225,8 @@ class Engine:
         self.framebuffer.resize(width, height)
         self.damage.take()
         if self.state is State.NORMAL and self.pull:
+            if self.continuous:
+                self.send(enable_continuous_updates(True, width, height))
             # rfbproto forbids this where the size is the same: it would never end.
             self.request_update(incremental=False)
         return True
@@ -227,6 +239,18 @@ class Engine:
         self.send(messages.set_encodings(self.encodings))
         if self.pull:
             self.request_update(incremental=False)
+
+    def prefer(self, encodings: Sequence[int]) -> None:
+        """Tell the server of other encodings, or others first, from its next update on."""
+        self.encodings = tuple(encodings)
+        self.send(messages.set_encodings(self.encodings))
+
+    def change_format(self, pixel_format: PixelFormat) -> None:
+        """Read pixels in another format, as the server has decided, from now on."""
+        try:
+            self._use(pixel_format)
+        except ValueError as error:
+            raise self.error(str(error)) from error
 
     def set_colours(self, first: int, colours: NDArray[np.uint16]) -> None:
         """Let the pixels from ``first`` on mean these colours, rows of red, green, blue."""

@@ -9,6 +9,9 @@ import enum
 from dataclasses import dataclass
 
 __all__ = [
+    "AudioData",
+    "AudioOffered",
+    "AudioState",
     "Bell",
     "Connected",
     "CursorShape",
@@ -17,6 +20,9 @@ __all__ = [
     "LedState",
     "NameChanged",
     "PointerMode",
+    "PointerMoved",
+    "PowerOffered",
+    "PowerRefused",
     "ResizeReason",
     "ResizeStatus",
     "Resized",
@@ -129,6 +135,43 @@ class PointerMode:
 
 
 @dataclass(frozen=True, slots=True)
+class PointerMoved:
+    """The machine has put its pointer somewhere, in pixels from the top left."""
+
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOffered:
+    """The server takes requests to shut the machine down, to reboot or to reset it (xvp)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerRefused:
+    """The server did not do what xvp was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioOffered:
+    """The server can send what the machine plays."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioState:
+    """The machine begins to play, or ends."""
+
+    playing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AudioData:
+    """Samples of what the machine plays, in the format that was asked for."""
+
+    samples: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ScancodesAccepted:
     """The server takes scancodes: the keyboard's layout is the guest's business alone."""
 
@@ -163,12 +206,18 @@ class NameChanged:
 
 
 Event = (
-    Bell
+    AudioData
+    | AudioOffered
+    | AudioState
+    | Bell
     | Connected
     | CursorShape
     | LedState
     | NameChanged
     | PointerMode
+    | PointerMoved
+    | PowerOffered
+    | PowerRefused
     | Resized
     | ScancodesAccepted
     | ServerCutText

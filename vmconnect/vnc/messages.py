@@ -11,6 +11,7 @@ from vmconnect.vnc.pixel_format import PixelFormat
 __all__ = [
     "client_cut_text",
     "extended_key_event",
+    "extended_pointer_event",
     "framebuffer_update_request",
     "key_event",
     "pointer_event",
@@ -24,6 +25,7 @@ _SET_ENCODINGS = 2
 _FRAMEBUFFER_UPDATE_REQUEST = 3
 _KEY_EVENT = 4
 _POINTER_EVENT = 5
+_MORE_BUTTONS = 0x80
 _CLIENT_CUT_TEXT = 6
 _SET_DESKTOP_SIZE = 251
 _QEMU = 255
@@ -64,6 +66,12 @@ def pointer_event(buttons: int, x: int, y: int) -> bytes:
     In relative mode x and y are the motion plus 0x7fff (rfbproto, QEMU Pointer Motion Change).
     """
     return struct.pack(">BBHH", _POINTER_EVENT, buttons, x, y)
+
+
+def extended_pointer_event(buttons: int, x: int, y: int) -> bytes:
+    """Return `pointer_event` for more than seven buttons (rfbproto, ExtendedMouseButtons)."""
+    low, high = buttons & 0x7F | _MORE_BUTTONS, buttons >> 7
+    return struct.pack(">BBHHB", _POINTER_EVENT, low, x, y, high)
 
 
 def client_cut_text(text: bytes) -> bytes:

@@ -12,9 +12,10 @@ from vmconnect.vnc.engine import Engine
 __all__ = ["Button", "Mouse"]
 
 Button = int | str
-"""1 to 3 or "left", "middle", "right" (RFC 6143, section 7.5.5)."""
+"""1 to 3 or "left", "middle", "right" (RFC 6143, section 7.5.5); 8, 9 or "back", "forward"."""
 
-_BUTTONS = {"left": 1, "middle": 2, "right": 3}
+_BUTTONS = {"left": 1, "middle": 2, "right": 3, "back": 8, "forward": 9}
+_PLAIN_BUTTONS = 0x7F
 _WHEEL_UP, _WHEEL_DOWN, _WHEEL_LEFT, _WHEEL_RIGHT = 4, 5, 6, 7
 
 # Relative motion is sent plus this (rfbproto, QEMU Pointer Motion Change).
@@ -25,7 +26,7 @@ _LARGEST_MOTION = 0x7FFF
 def _button(name: Button) -> int:
     number = _BUTTONS.get(name, 0) if isinstance(name, str) else name
     if number not in _BUTTONS.values():
-        raise TargetError(f"no mouse button is called {name!r}", hint="left, middle, right")
+        raise TargetError(f"no mouse button is called {name!r}", hint=", ".join(_BUTTONS))
     return number
 
 
@@ -128,8 +129,10 @@ class Mouse:
                 return
 
     def _event(self, dx: int, dy: int) -> None:
-        if self._engine.absolute:
-            event = messages.pointer_event(self._mask, self._x, self._y)
+        place = (self._x, self._y) if self._engine.absolute else (_NO_MOTION + dx, _NO_MOTION + dy)
+        # A server without the extension hears nothing of the buttons that it does not know.
+        if self._mask > _PLAIN_BUTTONS and self._engine.extended_buttons:
+            event = messages.extended_pointer_event(self._mask, *place)
         else:
-            event = messages.pointer_event(self._mask, _NO_MOTION + dx, _NO_MOTION + dy)
+            event = messages.pointer_event(self._mask & _PLAIN_BUTTONS, *place)
         self._send(event)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +10,13 @@ import numpy as np
 from vmconnect.errors import ClosedError
 from vmconnect.vnc.encodings import ENCODINGS, Rectangle
 from vmconnect.vnc.events import Bell, ServerCutText, UpdateDone
+from vmconnect.vnc.extensions import EXTENSIONS, ServerMessage
 from vmconnect.vnc.inbox import Reading
 
 if TYPE_CHECKING:
     from vmconnect.vnc.engine import Engine
 
-__all__ = ["MAX_CUT_TEXT_BYTES", "SERVER_MESSAGES", "ServerMessage"]
+__all__ = ["MAX_CUT_TEXT_BYTES", "SERVER_MESSAGES"]
 
 MAX_CUT_TEXT_BYTES = 16 * 1024 * 1024
 """What is read of a clipboard; the rest is skipped, and the event says how much."""
@@ -29,19 +28,10 @@ _CUT_TEXT = struct.Struct(">xxxi")
 _COLOUR_BYTES = 6
 
 
-@dataclass(frozen=True, slots=True)
-class ServerMessage:
-    """A message: ``read(engine)`` reads what follows its type."""
-
-    number: int
-    name: str
-    read: Callable[[Engine], Reading[None]]
-
-
 def _framebuffer_update(engine: Engine) -> Reading[None]:
     inbox, framebuffer = engine.inbox, engine.framebuffer
     (engine.rectangles_left,) = _UPDATE.unpack((yield from inbox.read(_UPDATE.size)))
-    if engine.pull:
+    if engine.pull and not engine.continuous:
         # Every update gets a request, even one that holds no pixels: some servers count it as
         # their answer and would never send another.
         engine.request_update()
@@ -96,7 +86,8 @@ def _bell(engine: Engine) -> Reading[None]:
 def _server_cut_text(engine: Engine) -> Reading[None]:
     (length,) = _CUT_TEXT.unpack((yield from engine.inbox.read(_CUT_TEXT.size)))
     if length < 0:
-        raise engine.error("an extended clipboard, which was not asked for")
+        yield from engine.clipboard.read(engine, -length)
+        return
     taken = min(length, MAX_CUT_TEXT_BYTES)
     text = bytes((yield from engine.inbox.read(taken))).decode("latin-1")
     yield from engine.inbox.skip(length - taken)
@@ -110,5 +101,6 @@ SERVER_MESSAGES: dict[int, ServerMessage] = {
         ServerMessage(1, "SetColourMapEntries", _set_colour_map_entries),
         ServerMessage(2, "Bell", _bell),
         ServerMessage(3, "ServerCutText", _server_cut_text),
+        *EXTENSIONS.values(),
     )
 }

@@ -14,12 +14,14 @@ encoding's ``decode``. Beside it stands what draws them where no kernel was comp
 
 from __future__ import annotations
 
+from vmconnect.vnc.encodings.audio import AUDIO
 from vmconnect.vnc.encodings.base import Encoding, Rectangle
 from vmconnect.vnc.encodings.copyrect import COPYRECT
 from vmconnect.vnc.encodings.cursor import CURSOR
 from vmconnect.vnc.encodings.cursor_with_alpha import CURSOR_WITH_ALPHA
 from vmconnect.vnc.encodings.desktop_name import DESKTOP_NAME
 from vmconnect.vnc.encodings.desktop_size import DESKTOP_SIZE
+from vmconnect.vnc.encodings.extended_buttons import EXTENDED_BUTTONS
 from vmconnect.vnc.encodings.extended_desktop_size import EXTENDED_DESKTOP_SIZE
 from vmconnect.vnc.encodings.extended_key import EXTENDED_KEY
 from vmconnect.vnc.encodings.hextile import HEXTILE
@@ -27,15 +29,37 @@ from vmconnect.vnc.encodings.jpeg import JPEG
 from vmconnect.vnc.encodings.last_rect import LAST_RECT
 from vmconnect.vnc.encodings.led_state import LED_STATE
 from vmconnect.vnc.encodings.pointer_motion import POINTER_MOTION
+from vmconnect.vnc.encodings.pointer_position import POINTER_POSITION
 from vmconnect.vnc.encodings.raw import RAW
 from vmconnect.vnc.encodings.rre import CORRE, RRE
 from vmconnect.vnc.encodings.tight import TIGHT, TIGHT_PNG
 from vmconnect.vnc.encodings.trle import TRLE
+from vmconnect.vnc.encodings.vmware import (
+    VMWARE_CURSOR,
+    VMWARE_LED_STATE,
+    VMWARE_POINTER,
+    WMVI,
+)
+from vmconnect.vnc.encodings.x_cursor import X_CURSOR
 from vmconnect.vnc.encodings.zlib import ZLIB
 from vmconnect.vnc.encodings.zrle import ZRLE
 from vmconnect.vnc.encodings.zywrle import ZYWRLE
+from vmconnect.vnc.extensions import OFFERS
 
-__all__ = ["ENCODINGS", "Encoding", "Rectangle"]
+__all__ = [
+    "COMPRESSIONS",
+    "ENCODINGS",
+    "FINE_QUALITIES",
+    "OFFERED",
+    "Encoding",
+    "Rectangle",
+]
+
+FINE_QUALITIES = range(-512, -411)
+"""Those that ask for a quality of 0 to 100 (rfbproto, "JPEG Fine-Grained Quality Level")."""
+
+COMPRESSIONS = range(-256, -246)
+"""Those that ask for a compression level of 0 to 9 (rfbproto, "Compression Level")."""
 
 ENCODINGS: dict[int, Encoding] = {
     encoding.number: encoding
@@ -61,5 +85,16 @@ ENCODINGS: dict[int, Encoding] = {
         POINTER_MOTION,
         DESKTOP_NAME,
         LED_STATE,
+        VMWARE_CURSOR,
+        X_CURSOR,
+        VMWARE_POINTER,
+        POINTER_POSITION,
+        VMWARE_LED_STATE,
+        WMVI,
+        AUDIO,
+        EXTENDED_BUTTONS,
     )
 }
+
+OFFERED = (*ENCODINGS, *OFFERS)
+"""What a server is told by default: all of the above, and the extensions' messages."""
