@@ -30,7 +30,7 @@ from vmconnect.vnc import Console
 
 pytestmark = pytest.mark.guest
 
-WAIT = 120.0
+WAIT = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def window(machine: DemoMachine, display: Display) -> Iterator[tuple[str, subpro
         command("console", machine.name), env=display.env, stderr=subprocess.PIPE
     )
     try:
-        yield display.window(Deadline(WAIT)), process
+        yield display.window(process, Deadline(WAIT)), process
     finally:
         process.terminate()
         process.communicate()
@@ -153,7 +153,7 @@ def test_keys_and_pointer_in_the_window_arrive_in_the_guest(
         x, y, _width, _height = display.area(number)
         display.xdotool("mousemove", str(x + 100), str(y + 100))
         log_in(console, display)
-        display.xdotool("type", "--delay", "30", "echo 'It Works: |~@#' >/tmp/typed; exit\n")
+        type_line(display, "echo 'It Works: |~@#' >/tmp/typed; exit")
         deadline = Deadline(WAIT)
         while guest.run(["cat", "/tmp/typed"]).text != "It Works: |~@#\n":
             deadline.check("waiting for what was typed")
@@ -162,9 +162,17 @@ def test_keys_and_pointer_in_the_window_arrive_in_the_guest(
 
 
 def log_in(console: Console, display: Display) -> None:
+    # Whatever is on the screen, Enter makes getty ask again.
+    display.xdotool("key", "Return")
     console.wait_for(lambda _: last_line(console).endswith("login:"), WAIT)
-    display.xdotool("type", "--delay", "30", "root\n")
+    type_line(display, "root")
     console.wait_for(lambda _: last_line(console).endswith("#"), WAIT)
+
+
+def type_line(display: Display, text: str) -> None:
+    display.xdotool("type", "--delay", "30", text)
+    # Typed as a character it would be a keysym that no key has.
+    display.xdotool("key", "Return")
 
 
 def last_line(console: Console) -> str:
