@@ -262,13 +262,12 @@ def raw_servers(guest: Guest) -> Iterator[None]:
     """Let socat in the guest take and give bytes on two vsock ports."""
     script = f"""
         echo 'cat >/dev/null; printf .' >{REMOTE}/take
-        for server in \
-            "VSOCK-LISTEN:{RAW_IN},fork,reuseaddr EXEC:'/bin/sh {REMOTE}/take',nofork" \
-            "-U VSOCK-LISTEN:{RAW_OUT},fork,reuseaddr OPEN:/dev/zero"
-        do
-            eval socat -b 65536 $server </dev/null >/dev/null 2>&1 &
-            echo $!
-        done
+        exec 3>&1 >/dev/null 2>&1 </dev/null
+        socat -b 65536 VSOCK-LISTEN:{RAW_IN},fork,reuseaddr \\
+            EXEC:'/bin/sh {REMOTE}/take',nofork 3>&- &
+        echo $! >&3
+        socat -b 65536 -U VSOCK-LISTEN:{RAW_OUT},fork,reuseaddr OPEN:/dev/zero 3>&- &
+        echo $! >&3
     """
     servers = guest.run(["sh", "-c", script]).text.split()
     try:
