@@ -322,7 +322,8 @@ class Switch:
             taken += 1
             if taken == _TRANSMIT_BATCH:
                 return ring.publish(), True
-        if not taken:
+        # The last call may have ended with a full batch, and the ring without a word since.
+        if not taken and not ring.kicks_suppressed:
             return False, False
         interrupt = ring.publish()
         return interrupt, ring.want_kicks()
