@@ -60,10 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     windowed = not arguments.no_window and _has_display()
     with _termination_interrupts(), TerminalProgress() as progress:
         # Here, not above: QEMU starts while numpy, pygame and paramiko are being imported.
-        from vmconnect.demo import DemoMachine, build
+        from vmconnect.demo import DemoMachine
 
-        image = build(progress)
-        with DemoMachine.start(arguments.name, image=image, progress=progress) as machine:
+        with DemoMachine.start(arguments.name, progress=progress) as machine:
             from vmconnect.session import connect
 
             with connect(f"qemu:{machine.qmp_path}") as session:

@@ -203,8 +203,8 @@ def _last(room: Path, recipe: str) -> DemoImage | None:
 
 def _named(room: Path, current: dict[str, Any]) -> DemoImage | None:
     """Return the image that ``current.json`` names, None if it names none that is whole."""
-    key = current.get("key")
-    good = isinstance(key, str) and re.fullmatch(rf"[0-9a-f]{{{_KEY_DIGITS}}}", key)
+    key = str(current.get("key"))
+    good = re.fullmatch(rf"[0-9a-f]{{{_KEY_DIGITS}}}", key)
     return _load(room / "images" / key) if good else None
 
 

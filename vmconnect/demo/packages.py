@@ -174,7 +174,9 @@ def unpack(archives: Iterable[Path], tree: Path, progress: Progress) -> None:
 
 
 def _depends(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return what each package reachable from ``names`` depends on; of alternatives the first that is there.
+    """Return what each package reachable from ``names`` depends on.
+
+    Of alternatives the first that apt has counts.
 
     One call of apt-cache, since each costs most of a second where apt keeps no binary cache.
     """
@@ -232,21 +234,23 @@ def _download(packages: list[Package], staging: Path, total: int, progress: Prog
         wanted.append(f"{name}={version.replace('%3a', ':')}")
     # Without a sandbox user: the directory is private to this user, so _apt could not enter it.
     argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *wanted]
-    with (
-        tempfile.TemporaryFile(dir=staging) as log,
-        _start(argv, cwd=staging, stdout=log, stderr=subprocess.STDOUT) as process,
-    ):
+    output = bytearray()  # not a file: the disk may be what is full
+    process = _start(argv, cwd=staging, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with process:
+        assert process.stdout is not None  # noqa: S101 (a pipe, as asked for)
+        os.set_blocking(process.stdout.fileno(), False)
         try:
             while process.poll() is None:
                 progress.advance(min(_bytes_in(staging), total), total)
                 time.sleep(_POLL_SECONDS)
+                output += process.stdout.read() or b""
         except BaseException:
             process.kill()
             raise
-        progress.advance(_bytes_in(staging), total)
-        if process.returncode:
-            log.seek(0)
-            _refuse(argv, log.read().decode(errors="replace"))
+        output += process.stdout.read() or b""
+    progress.advance(_bytes_in(staging), total)
+    if process.returncode:
+        _refuse(argv, output.decode(errors="replace"))
 
 
 def _bytes_in(directory: Path) -> int:
