@@ -74,6 +74,8 @@ class Ring:
         self.available = offset + 16 * ENTRIES
         self.used = self.available + 4096
         self.made_available = self.seen = 0
+        # struct.pack_into clears the place first, and the device may look at that moment.
+        self._index = memoryview(memory)[self.available + 2 : self.available + 4].cast("H")
         self.kick, self.call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)
 
     def describe(self, index: int, address: int, length: int, flags: int, following: int) -> None:
@@ -93,7 +95,7 @@ class Ring:
         place = self.available + 4 + 2 * (self.made_available % ENTRIES)
         struct.pack_into("<H", self.memory, place, head & 0xFFFF)
         self.made_available += 1
-        struct.pack_into("<H", self.memory, self.available + 2, self.made_available & 0xFFFF)
+        self._index[0] = self.made_available & 0xFFFF
 
     def notify(self) -> None:
         """Kick, unless the device asked not to be told."""
@@ -119,7 +121,8 @@ class Ring:
         )
 
     def close(self) -> None:
-        """Close the eventfds."""
+        """Close the eventfds, and let go of the memory."""
+        self._index.release()
         os.close(self.kick)
         os.close(self.call)
 
