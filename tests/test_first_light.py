@@ -316,6 +316,44 @@ def test_files_go_in_and_come_back(guest: Guest, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "there"]
 
 
+COPIER = """
+import os, sys, vmconnect
+with vmconnect.connect(sys.argv[1]) as session:
+    guest = session.guest()
+    os.write(1, b".")
+    try:
+        if sys.argv[2] == "put":
+            guest.put("/dev/stdin", "/tmp/big")
+        else:
+            guest.get("/dev/zero", sys.argv[3])
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("way", ["put", "get"])
+@pytest.mark.parametrize("delay", [0.05, 0.3, 1.0])
+def test_an_interrupted_copy_leaves_nothing(
+    demo_machine: DemoMachine, guest: Guest, tmp_path: Path, way: str, delay: float
+) -> None:
+    big = tmp_path / "big"
+    with big.open("w+b") as file:
+        file.truncate(1 << 30)
+        process = subprocess.Popen(
+            [sys.executable, "-c", COPIER, demo_machine.name, way, str(tmp_path / "out")],
+            stdin=file.fileno(),
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"."
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        out, _err = process.communicate(timeout=WAIT)
+    assert out == b"interrupted\n"
+    assert guest.run(["sh", "-c", "ls /tmp/big* 2>/dev/null"]).text == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["big"]
+
+
 def test_many_commands_at_once(guest: Guest) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
