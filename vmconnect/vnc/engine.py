@@ -23,7 +23,7 @@ from vmconnect.errors import (
 from vmconnect.vnc import messages
 from vmconnect.vnc.credentials import Credentials
 from vmconnect.vnc.damage import DamageList
-from vmconnect.vnc.encodings import ENCODINGS
+from vmconnect.vnc.encodings import ENCODINGS, coarse_quality, wavelet_level
 from vmconnect.vnc.events import Event, LedState, Screen
 from vmconnect.vnc.framebuffer import MAX_PIXELS, MAX_SIDE, Framebuffer
 from vmconnect.vnc.handshake import handshake
@@ -52,7 +52,8 @@ class Engine:
     after each change of size, and for what changed as soon as an update begins to come, so that
     the next is under way while this one is decoded.
 
-    ``encodings`` are the numbers that servers are told, the preferred first. ``pixel_format`` is
+    ``encodings`` are the numbers that servers are told, the preferred first; one of the coarse
+    qualities among them (`vmconnect.vnc.encodings.QUALITIES`) allows losses. ``pixel_format`` is
     what they are asked for; the framebuffer has its words where it is native (see
     `vmconnect.vnc.layout`), else 0x00RRGGBB. Rectangles are decoded by ``threads`` threads, of
     which one is the caller's, and by another ``kernel`` than the best where one is given.
@@ -87,6 +88,7 @@ class Engine:
         self.encodings = tuple(encodings)
         self.kernel = kernel or best_kernel()
         self.walk = Walk(self, threads)
+        self.walk.wavelet_level = wavelet_level(coarse_quality(self.encodings))
         self.jpeg_tables: dict[int, bytes] = {}
         """The tables of the last picture in encoding JPEG, by marker."""
         self._colour_map = np.zeros(256, np.uint32)
