@@ -5,9 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # Debian and Ubuntu packages, by what needs them. Only those missing are installed.
-RUN_PACKAGES := qemu-system-x86 openssh-client
+RUN_PACKAGES := qemu-system-x86 openssh-client zstd
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server cpio socat
+TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools cpio binutils mount
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check bench clean

@@ -30,6 +30,7 @@ from vmconnect.streams import HybridVsock, SocketStream, dial
 
 NAME = "bench"
 RAW_IN, RAW_OUT = 5001, 5002
+PEERS = {"ssh", "scp", "ssh with ControlMaster", "bare paramiko"}
 REMOTE = "/tmp"  # noqa: S108 (the guest's)
 
 # OpenSSH reaches the guest through this: it makes the hybrid vsock handshake, hands the socket
@@ -120,7 +121,9 @@ def rounds(number: int, what: str, unit: str, **contenders: Callable[[], float])
     for _round in range(number):
         for who, contender in contenders.items():
             values[who].append(contender())
-    return [Figure(what, unit, who.replace("_", " "), values[who]) for who in contenders]
+    # A keyword has no spaces and no dots: Guest__run is Guest.run.
+    names = {who: who.replace("__", ".").replace("_", " ") for who in contenders}
+    return [Figure(what, unit, names[who], values[who]) for who in contenders]
 
 
 def timed(action: Callable[[], object]) -> Callable[[], float]:
@@ -190,7 +193,7 @@ def warm_commands(stage: Stage) -> list[Figure]:
             4 * stage.rounds,
             "warm command",
             "ms",
-            Guest_run=timed(lambda: guest.run(["true"])),
+            Guest__run=timed(lambda: guest.run(["true"])),
             bare_paramiko=timed(bare),
             ssh_with_ControlMaster=timed(lambda: run(peers.ssh("true", warm=True))),
         )
@@ -226,8 +229,8 @@ def bytes_out(stage: Stage) -> list[Figure]:
         "guest to host",
         "MB/s",
         raw_vsock=rate(size, raw),
-        Guest_run=rate(size, ours),
-        Guest_get=rate(size, lambda: guest.get(remote, local)),
+        Guest__run=rate(size, ours),
+        Guest__get=rate(size, lambda: guest.get(remote, local)),
         scp=rate(size, lambda: run(peers.scp(f"GUEST:{remote}", str(local)))),
     )
 
@@ -251,8 +254,8 @@ def bytes_in(stage: Stage) -> list[Figure]:
         "host to guest",
         "MB/s",
         raw_vsock=rate(size, raw),
-        Guest_run=rate(size, lambda: guest.run(["sh", "-c", "cat >/dev/null"], stdin=bytes(size))),
-        Guest_put=rate(size, lambda: guest.put(local, remote)),
+        Guest__run=rate(size, lambda: guest.run(["sh", "-c", "cat >/dev/null"], stdin=bytes(size))),
+        Guest__put=rate(size, lambda: guest.put(local, remote)),
         scp=rate(size, lambda: run(peers.scp(str(local), f"GUEST:{remote}"))),
     )
 
@@ -262,13 +265,12 @@ def raw_servers(guest: Guest) -> Iterator[None]:
     """Let socat in the guest take and give bytes on two vsock ports."""
     script = f"""
         echo 'cat >/dev/null; printf .' >{REMOTE}/take
-        for server in \
-            "VSOCK-LISTEN:{RAW_IN},fork,reuseaddr EXEC:'/bin/sh {REMOTE}/take',nofork" \
-            "-U VSOCK-LISTEN:{RAW_OUT},fork,reuseaddr OPEN:/dev/zero"
-        do
-            eval socat -b 65536 $server </dev/null >/dev/null 2>&1 &
-            echo $!
-        done
+        exec 3>&1 >/dev/null 2>&1 </dev/null
+        socat -b 65536 VSOCK-LISTEN:{RAW_IN},fork,reuseaddr \\
+            EXEC:'/bin/sh {REMOTE}/take',nofork 3>&- &
+        echo $! >&3
+        socat -b 65536 -U VSOCK-LISTEN:{RAW_OUT},fork,reuseaddr OPEN:/dev/zero 3>&- &
+        echo $! >&3
     """
     servers = guest.run(["sh", "-c", script]).text.split()
     try:
@@ -303,7 +305,7 @@ def plot(figures: list[Figure], path: Path) -> None:
     canvas, panels = plt.subplots(len(topics), 1, figsize=(8, 1.7 * len(topics)))
     for panel, topic in zip(panels, topics, strict=True):
         bars = [figure for figure in figures if figure.what == topic][::-1]
-        colours = ["#8a8f98", *["#1f6feb"] * (len(bars) - 1)]
+        colours = ["#8a8f98" if bar.who in PEERS else "#1f6feb" for bar in bars]
         drawn = panel.barh([bar.who for bar in bars], [bar.median for bar in bars], color=colours)
         panel.bar_label(drawn, fmt="%.1f", padding=3)
         better = "less is better" if bars[0].unit == "ms" else "more is better"

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import vmconnect
 from vmconnect.demo import DemoImage, DemoMachine, build
+
+BOOT_SECONDS = 90.0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,8 +42,10 @@ def demo_image() -> DemoImage:
 
 @pytest.fixture(scope="session")
 def demo_machine(demo_image: DemoImage) -> Iterator[DemoMachine]:
-    """Give one running machine to all tests that leave it running."""
+    """Give one machine, whose guest can be logged in to, to all tests that leave it running."""
     with DemoMachine.start("shared", image=demo_image) as machine:
+        with vmconnect.connect(machine.name) as session:
+            session.guest(timeout=BOOT_SECONDS, wait=True)
         yield machine
 
 

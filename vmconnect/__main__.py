@@ -1,5 +1,6 @@
 """The entry of the ``vmconnect`` command and of ``python -m vmconnect``."""
 
+import signal
 import sys
 
 __all__ = ["main"]
@@ -14,6 +15,9 @@ def main() -> int:
     except KeyboardInterrupt:
         sys.stderr.write("vmconnect: interrupted\n")
         return 130
+    finally:
+        # What is left is Python's own end, where Ctrl-C would still print a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

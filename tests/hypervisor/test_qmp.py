@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import (
+    ConnectError,
     ConnectionLostError,
     DeadlineError,
     HypervisorError,
@@ -151,9 +152,13 @@ def qemu(directory: Path, stem: str, *options: str) -> Iterator[subprocess.Popen
     process = subprocess.Popen([*argv, "-qmp", f"unix:{path},server=on,wait=off", *options])
     try:
         deadline = Deadline(30)
-        while not path.exists():
+        while True:
             deadline.check("waiting for QEMU")
             assert process.poll() is None
+            # Between bind and listen the socket is there, and refuses.
+            with contextlib.suppress(ConnectError, ConnectionLostError):
+                QmpClient.connect(Unix(str(path)), deadline).close()
+                break
         yield process
     finally:
         process.terminate()

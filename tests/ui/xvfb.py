@@ -41,10 +41,11 @@ class Display:
             ["xdotool", *arguments], env=self.env, capture_output=True, text=True, check=True
         ).stdout
 
-    def window(self, deadline: Deadline) -> str:
-        """Wait for a window of ours and return its number."""
+    def window(self, process: subprocess.Popen[bytes], deadline: Deadline) -> str:
+        """Wait for the window of a process of ours and return its number."""
         while True:
             deadline.check("waiting for the window")
+            assert process.poll() is None, process.communicate()
             found = subprocess.run(
                 ["xdotool", "search", "--onlyvisible", "--class", "vmconnect"],
                 env=self.env,
@@ -67,6 +68,7 @@ class Display:
                 window=target, client_type=protocols, data=(32, [delete, 0, 0, 0, 0])
             )
         )
+        connection.sync()
         connection.close()
 
     def area(self, window: str) -> tuple[int, int, int, int]:
@@ -85,7 +87,9 @@ def xvfb(size: str = "1280x1024x24") -> Iterator[Display]:
         server = subprocess.Popen(
             [
                 *("Xvfb", "-displayfd", str(theirs), "-screen", "0", size),
-                *("-fbdir", directory, "-nolisten", "tcp"),
+                # Without -noreset it starts anew, and drops who is just connecting, each time
+                # that its last client (an xdotool) goes.
+                *("-fbdir", directory, "-nolisten", "tcp", "-noreset"),
             ],
             pass_fds=[theirs],
             stderr=subprocess.DEVNULL,

@@ -60,11 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     windowed = not arguments.no_window and _has_display()
     with _termination_interrupts(), TerminalProgress() as progress:
         # Here, not above: QEMU starts while numpy, pygame and paramiko are being imported.
-        from vmconnect.demo import DemoMachine, build
+        from vmconnect.demo import DemoMachine
 
-        image = build(progress)
-        progress.step("Starting the machine")
-        with DemoMachine.start(arguments.name, image=image, progress=progress) as machine:
+        with DemoMachine.start(arguments.name, progress=progress) as machine:
             from vmconnect.session import connect
 
             with connect(f"qemu:{machine.qmp_path}") as session:
@@ -104,6 +102,7 @@ def _in_terminal(tour: _Tour, *, stay: bool) -> None:
     tour.guest()
     tour.login_prompt()
     tour.show_text("The machine's screen now")
+    tour.commands()
     tour.picture(Path("vmconnect-demo.png"))
     tour.finish(stay=stay)
     if stay:
@@ -124,6 +123,7 @@ def _in_window(tour: _Tour, *, stay: bool) -> None:
                 tour.firmware()
                 tour.guest()
                 tour.login_prompt()
+                tour.commands()
                 tour.picture(None)
                 tour.finish(stay=stay)
                 if stay:
@@ -172,17 +172,16 @@ class _Tour:
         """Wait for the firmware's first line on the screen."""
         self.progress.step("Waiting for the firmware's first line")
         self.console.wait_for(lambda _: any(self._text()), _FIRMWARE_SECONDS)
+        self.progress.done()
         self._mark("firmware's first line on the console")
 
     def guest(self) -> None:
-        """Log in over vsock as soon as the guest lets us, and make use of it."""
+        """Log in over vsock as soon as the guest lets us, and run a first command."""
         self.progress.step("Waiting for the guest's SSH server on vsock")
         self._guest = self.session.guest(timeout=_BOOT_SECONDS, wait=True)
+        self.progress.done()
         self._run(_COMMANDS[0])
         self._mark("first command in the guest")
-        for argv in _COMMANDS[1:]:
-            self._run(argv)
-        self._copy()
 
     def login_prompt(self) -> None:
         """Wait until the console asks for a login."""
@@ -190,7 +189,14 @@ class _Tour:
         self.console.wait_for(
             lambda _: any(line.endswith("login:") for line in self._text()), _BOOT_SECONDS
         )
+        self.progress.done()
         self._mark("login prompt on the console")
+
+    def commands(self) -> None:
+        """Run more commands in the guest, and copy a file in and out."""
+        for argv in _COMMANDS[1:]:
+            self._run(argv)
+        self._copy()
 
     def show_text(self, title: str) -> None:
         """Print the screen's text in a frame."""
@@ -211,13 +217,12 @@ class _Tour:
 
     def finish(self, *, stay: bool) -> None:
         """Say what took how long, and what one can do next."""
-        self.progress.step("Summing up")
         self.progress.say("")
         self.progress.say("From the start of the command, in seconds:")
         for what, seconds in sorted(self._reached, key=lambda mark: mark[1]):
             self.progress.say(f"  {seconds:6.2f}  {what}")
         if stay:
-            name = self.session.machine.name
+            name = self.machine.name
             self.progress.say("")
             self.progress.say("It runs on. In another terminal:")
             self.progress.say(f"  vmconnect exec {name} -- uname -a")
@@ -225,12 +230,12 @@ class _Tour:
 
     def _run(self, argv: list[str]) -> None:
         assert self._guest is not None  # noqa: S101 (only called by guest())
-        self.progress.step(f"vmconnect exec {self.session.machine.name} -- {shlex.join(argv)}")
+        self.progress.say(f"$ vmconnect exec {self.machine.name} -- {shlex.join(argv)}")
         result = self._guest.run(argv, timeout=30)
         for line in (result.stdout + result.stderr).decode("utf-8", "replace").splitlines():
-            self.progress.say(f"    {line}")
+            self.progress.say(f"  {line}")
         if result.exit_code:
-            self.progress.say(f"    exit code {result.exit_code}")
+            self.progress.say(f"  exit code {result.exit_code}")
 
     def _copy(self) -> None:
         """Copy random bytes in and out and compare the three checksums."""
@@ -242,16 +247,18 @@ class _Tour:
             sent.write_bytes(data)
             self.progress.step(f"Copying {_COPY_BYTES >> 20} MiB of random bytes into the guest")
             self._guest.put(sent, "/tmp/sent", progress=self.progress)  # noqa: S108 (the guest's)
+            self.progress.done()
             there = self._guest.run(["sha256sum", "/tmp/sent"]).text.split()[0]  # noqa: S108
             self.progress.step("Copying them out again")
             self._guest.get("/tmp/sent", back, progress=self.progress)  # noqa: S108
+            self.progress.done()
             after = hashlib.sha256(back.read_bytes()).hexdigest()
         if not before == there == after:
             raise VmconnectError(
                 f"the copy differs: {before} sent, {there} in the guest, {after} back",
-                machine=self.session.machine.name,
+                machine=self.machine.name,
             )
-        self.progress.say(f"    SHA-256 the same at all three places: {before[:16]}...")
+        self.progress.say(f"  SHA-256 the same at all three places: {before[:16]}...")
 
     def _text(self) -> list[str]:
         return self.console.text() or []

@@ -39,6 +39,11 @@ class TerminalProgress:
             if self._bar is not None:
                 self._task = self._bar.add_task(text, total=None)
 
+    def done(self) -> None:
+        """End the present step; there may be no other."""
+        with self._lock:
+            self._finish(_MARK_DONE)
+
     def advance(self, done: int, total: int | None = None) -> None:
         """Tell how much of the present step is done."""
         with self._lock:

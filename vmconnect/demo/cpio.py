@@ -7,16 +7,19 @@ no root here: they are only headers.
 
 from __future__ import annotations
 
+import os
 import stat
 from types import TracebackType
 from typing import Protocol, Self
+
+from vmconnect.errors import ResourceError
 
 __all__ = ["CpioWriter"]
 
 _MAGIC = b"070701"
 _TRAILER = "TRAILER!!!"
-# Sizes are eight hexadecimal digits.
-MAX_FILE_BYTES = 0xFFFF_FFFF
+# Every number is eight hexadecimal digits.
+_MAX_NUMBER = 0xFFFF_FFFF
 
 
 class Sink(Protocol):
@@ -30,7 +33,8 @@ class CpioWriter:
     """Writes entries one after the other; closing adds the trailer.
 
     Times are zero and inodes count up, so that the same entries give the same bytes. A directory
-    must come before what is in it: the kernel makes no parents.
+    must come before what is in it: the kernel makes no parents. What the format cannot say (an
+    empty name, a zero byte in one, 4 GiB of data) raises ResourceError and writes nothing.
     """
 
     def __init__(self, sink: Sink):
@@ -50,7 +54,7 @@ class CpioWriter:
 
     def symlink(self, name: str, target: str) -> None:
         """Add a symbolic link to ``target``."""
-        self._entry(name, stat.S_IFLNK | 0o777, target.encode())
+        self._entry(name, stat.S_IFLNK | 0o777, os.fsencode(target))
 
     def character_device(self, name: str, major: int, minor: int, mode: int = 0o600) -> None:
         """Add a character device node."""
@@ -59,7 +63,7 @@ class CpioWriter:
     def close(self) -> None:
         """Write the trailer; the sink stays open."""
         if not self._closed:
-            self._entry(_TRAILER, 0, b"")
+            self._write((0,) * 4 + (1,) + (0,) * 6, _TRAILER.encode(), b"")
             self._closed = True
 
     def _entry(
@@ -73,17 +77,19 @@ class CpioWriter:
         links: int = 1,
         device: tuple[int, int] = (0, 0),
     ) -> None:
-        encoded = name.encode() + b"\0"
-        if name == _TRAILER:
-            inode = 0
-        else:
-            self._inode += 1
-            inode = self._inode
-        # ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize
-        # check, the last for another format.
-        fields = (inode, mode, uid, gid, links, 0, len(data), 0, 0, *device, len(encoded), 0)
-        header = _MAGIC + b"".join(b"%08X" % field for field in fields)
-        self._sink.write(_padded(header + encoded))
+        encoded = os.fsencode(name)
+        # ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor
+        fields = (self._inode + 1, mode, uid, gid, links, 0, len(data), 0, 0, *device)
+        if not encoded or b"\0" in encoded or name == _TRAILER or max(fields) > _MAX_NUMBER:
+            raise ResourceError(f"{name[:200]!r} cannot be put into an initramfs")
+        self._inode += 1
+        self._write(fields, encoded, data)
+
+    def _write(self, fields: tuple[int, ...], name: bytes, data: bytes) -> None:
+        # Then namesize, with the terminating zero, and check, which is for another format.
+        numbers = (*fields, len(name) + 1, 0)
+        header = _MAGIC + b"".join(b"%08X" % number for number in numbers)
+        self._sink.write(_padded(header + name + b"\0"))
         if data:
             self._sink.write(_padded(data))
 

@@ -24,6 +24,10 @@ _DYNAMIC_ENTRY: Final = struct.Struct("<qQ")
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_STRSZ = 0, 1, 5, 10
 
+# Real files need some dozens, with names below 100 bytes.
+_MAX_NEEDED: Final = 1024
+_MAX_NAME_BYTES: Final = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Dynamic:
@@ -48,9 +52,9 @@ def dynamic(data: bytes) -> Dynamic:
     interpreter = None
     entries: list[tuple[int, int]] = []
     for kind, offset, _address, size in segments:
-        if kind == _PT_INTERP:
+        if kind == _PT_INTERP and interpreter is None:
             interpreter = _text(_slice(data, offset, size))
-        elif kind == _PT_DYNAMIC:
+        elif kind == _PT_DYNAMIC and not entries:
             table = _slice(data, offset, size)
             whole = len(table) - len(table) % _DYNAMIC_ENTRY.size
             entries = list(_DYNAMIC_ENTRY.iter_unpack(table[:whole]))
@@ -65,6 +69,8 @@ def dynamic(data: bytes) -> Dynamic:
             named.setdefault(tag, value)
     if not needed:
         return Dynamic((), interpreter)
+    if len(needed) > _MAX_NEEDED:
+        raise ProtocolError(f"an ELF file that needs {len(needed)} libraries")
     if _DT_STRTAB not in named or _DT_STRSZ not in named:
         raise ProtocolError("an ELF file with needs but without their names")
     start = _file_offset(segments, named[_DT_STRTAB])
@@ -78,13 +84,12 @@ def module_info(data: bytes) -> dict[str, tuple[str, ...]]:
     ``name`` and ``depends`` (comma-separated) are what a loader wants; ProtocolError if the file
     is no ELF file. A file without the section gives an empty dictionary.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, list[str]] = {}
     for record in _section(data, ".modinfo").split(b"\0"):
         key, sign, value = record.partition(b"=")
         if sign:
-            name = _text(key)
-            found[name] = (*found.get(name, ()), _text(value))
-    return found
+            found.setdefault(_text(key), []).append(_text(value))
+    return {key: tuple(values) for key, values in found.items()}
 
 
 def _header(data: bytes) -> tuple[int, ...]:
@@ -138,7 +143,7 @@ def _slice(data: bytes, offset: int, size: int) -> bytes:
 
 
 def _string_at(strings: bytes, offset: int) -> str:
-    end = strings.find(b"\0", offset)
+    end = strings.find(b"\0", offset, offset + _MAX_NAME_BYTES)
     if offset >= len(strings) or end < 0:
         raise ProtocolError("an ELF file with a name outside its string table")
     return _text(strings[offset:end])

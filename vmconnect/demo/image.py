@@ -15,12 +15,12 @@ is checked against the digests in ``image.json``, and built again if it differs.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import importlib.resources
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from vmconnect.demo.cpio import CpioWriter
+from vmconnect.demo.disk import disk_errors
 from vmconnect.demo.modules import select_modules
 from vmconnect.demo.packages import Package, fetch, lists_signature, resolve, unpack
 from vmconnect.demo.rootfs import Rootfs, guest_files
@@ -39,11 +40,12 @@ from vmconnect.progress import Progress, Silent
 __all__ = ["DemoImage", "build"]
 
 # What of this package decides what is in an image.
-_BUILDERS = ("cpio", "elf", "image", "modules", "packages", "rootfs", "stdlib")
+_BUILDERS = ("cpio", "disk", "elf", "image", "modules", "packages", "rootfs", "stdlib")
 _USERS = {"root": ("root", 0), "guest": ("home/guest", 1000)}
 # The newest, and the one before for whoever has just looked it up and is about to start it.
 _IMAGES_KEPT = 2
 _KEY_DIGITS = 20
+_FILES = frozenset({"kernel", "initrd", "client_key", "host_key.pub"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def build(progress: Progress | None = None) -> DemoImage:
     room = private_directory(cache_directory() / "demo")
     recipe = _recipe()
     stamp = hashlib.sha256(f"{recipe} {lists_signature()}".encode()).hexdigest()
-    with _disk_errors(room):
+    with disk_errors(room):
         if image := _current(room, stamp):
             return image
         with _locked(room / "lock", progress):
@@ -88,12 +90,12 @@ def _renew(room: Path, recipe: str, stamp: str, progress: Progress) -> DemoImage
     images.mkdir(mode=0o700, exist_ok=True)
     for left in (*images.glob(".new-*"), *(room / "packages").glob(".fetch-*")):
         shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
-    progress.step("asking apt for the packages")
+    progress.step("Asking apt for the packages")
     try:
         packages = resolve()
     except (MissingDependencyError, ResourceError):
         if image := _last(room, recipe):
-            progress.step("apt does not answer: using the last image built")
+            progress.step("Using the last image built, as apt does not answer")
             return image
         raise
     described = "\n".join(f"{each.filename} {each.digest}" for each in packages)
@@ -115,13 +117,12 @@ def _make(room: Path, key: str, packages: tuple[Package, ...], progress: Progres
         tree = work / "tree"
         tree.mkdir()
         unpack(archives, tree, progress)
-        progress.step("writing the image")
+        progress.step("Writing the image")
         new = work / "image"
         new.mkdir(mode=0o700)
         version = _write_image(tree, new)
         description = {
             "version": version,
-            "host_key": (new / "host_key.pub").read_text().strip(),
             "packages": [each.filename for each in packages],
             "files": {path.name: _digest(path) for path in sorted(new.iterdir())},
         }
@@ -192,19 +193,26 @@ def _recipe() -> str:
 
 def _current(room: Path, stamp: str) -> DemoImage | None:
     current = _read_json(room / "current.json")
-    return _load(room / "images" / current["key"]) if current.get("stamp") == stamp else None
+    return _named(room, current) if current.get("stamp") == stamp else None
 
 
 def _last(room: Path, recipe: str) -> DemoImage | None:
     current = _read_json(room / "current.json")
-    return _load(room / "images" / current["key"]) if current.get("recipe") == recipe else None
+    return _named(room, current) if current.get("recipe") == recipe else None
+
+
+def _named(room: Path, current: dict[str, Any]) -> DemoImage | None:
+    """Return the image that ``current.json`` names, None if it names none that is whole."""
+    key = str(current.get("key"))
+    good = re.fullmatch(rf"[0-9a-f]{{{_KEY_DIGITS}}}", key)
+    return _load(room / "images" / key) if good else None
 
 
 def _load(directory: Path) -> DemoImage | None:
     """Return the image in ``directory`` if it is whole, None if it must be built again."""
     description = _read_json(directory / "image.json")
     files = description.get("files")
-    if not isinstance(files, dict) or not {"kernel", "initrd", "client_key"} <= set(files):
+    if not isinstance(files, dict) or set(files) != _FILES:
         return None
     for name, digest in files.items():
         try:
@@ -212,6 +220,7 @@ def _load(directory: Path) -> DemoImage | None:
                 return None
         except OSError:
             return None
+    host_key = (directory / "host_key.pub").read_text()
     # ssh refuses a key that others may read.
     (directory / "client_key").chmod(0o600)
     return DemoImage(
@@ -219,8 +228,8 @@ def _load(directory: Path) -> DemoImage | None:
         initrd=directory / "initrd",
         client_key=directory / "client_key",
         # Without the comment, so that it compares with what a server shows.
-        host_key=" ".join(str(description["host_key"]).split()[:2]),
-        version=str(description["version"]),
+        host_key=" ".join(host_key.split()[:2]),
+        version=str(description.get("version", "")),
     )
 
 
@@ -235,7 +244,7 @@ def _prune(room: Path, key: str, packages: tuple[Package, ...]) -> None:
         shutil.rmtree(path, ignore_errors=True)
     wanted = {each.filename for each in packages}
     for path in (room / "packages").iterdir():
-        if path.name not in wanted:
+        if path.name not in wanted and path.is_file():
             path.unlink(missing_ok=True)
 
 
@@ -245,23 +254,9 @@ def _locked(path: Path, progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.step("waiting for another process that builds the image")
+            progress.step("Waiting for another process that builds the image")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextlib.contextmanager
-def _disk_errors(room: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, ConnectionError | TimeoutError):
-            raise  # ours, from the error tree
-        hint = None
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            hint = f"the build needs some 500 MB in {room}; XDG_CACHE_HOME moves it"
-        reason = error.strerror or str(error)
-        raise ResourceError(f"cannot build the demo's image: {reason}", hint=hint) from error
 
 
 def _digest(path: Path) -> str:
@@ -289,5 +284,9 @@ def _write_private(path: Path, data: bytes) -> None:
 
 def _write_atomically(path: Path, data: bytes) -> None:
     new = path.with_name(f".{path.name}.new")
-    _write_private(new, data)
-    new.replace(path)
+    try:
+        _write_private(new, data)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise

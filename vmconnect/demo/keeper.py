@@ -26,9 +26,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
-__all__ = ["LOG_DESCRIPTOR", "SUFFIXES", "Plan"]
+__all__ = ["LOG_BYTES", "LOG_DESCRIPTOR", "SUFFIXES", "Plan", "claimed", "clear"]
 
 # What a machine called NAME has in the runtime directory, NAME.<suffix> each.
 SUFFIXES = ("qmp", "vnc", "vsock", "vu", "qga", "serial", "log", "json", "key")
@@ -95,19 +95,18 @@ class _Log:
     """The serial console's log: when it is full, the older half goes."""
 
     def __init__(self, path: Path):
-        self._path = path
-        self._file = open(path, "wb", buffering=0, opener=_private_opener)  # noqa: SIM115
-        self._size = 0
+        self._file = open(path, "w+b", buffering=0, opener=_private_opener)  # noqa: SIM115
 
     def add(self, data: bytes) -> None:
-        if self._size + len(data) > LOG_BYTES:
-            kept = self._path.read_bytes()[-LOG_BYTES // 2 :]
-            self._file.seek(0)
-            self._file.truncate()
-            self._file.write(kept)
-            self._size = len(kept)
-        self._file.write(data)
-        self._size += len(data)
+        with contextlib.suppress(OSError):  # a full disk costs lines of the log, no machine
+            size = self._file.tell()
+            if size + len(data) > LOG_BYTES:
+                self._file.seek(max(0, size - LOG_BYTES // 2))
+                kept = self._file.read()
+                self._file.seek(0)
+                self._file.truncate()
+                self._file.write(kept)
+            self._file.write(data)
 
 
 class _Keeper:
@@ -118,12 +117,13 @@ class _Keeper:
         self._qemu: subprocess.Popen[bytes] | None = None
         self._device_errors = _Tail(_ERROR_BYTES)
         self._qemu_errors = _Tail(_ERROR_BYTES)
+        self._watch_signals()
         self._log = _Log(plan.path("log"))
 
     def run(self) -> _Ended:
         """Start everything, and return when it has to end."""
         try:
-            self._watch_signals()
+            self._write_files()
             self._watch(sys.stdin.fileno(), self._on_owner)
             self._start_device()
             self._start_qemu()
@@ -144,6 +144,11 @@ class _Keeper:
                 process.wait(_STOP_SECONDS)
             process.kill()
             process.wait()
+
+    def _write_files(self) -> None:
+        for suffix, text in self._plan.files.items():
+            with open(self._plan.path(suffix), "w", opener=_private_opener) as file:
+                file.write(text)
 
     def _start_device(self) -> None:
         self._device = self._spawn(self._plan.device, self._device_errors)
@@ -251,7 +256,7 @@ def _listens(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _claimed(plan: Plan) -> Iterator[bool]:
+def claimed(plan: Plan) -> Iterator[bool]:
     """Hold the name's lock; False if another keeper does. The file goes with us."""
     path = plan.path("lock")
     while True:
@@ -275,7 +280,8 @@ def _private_opener(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _clear(plan: Plan) -> None:
+def clear(plan: Plan) -> None:
+    """Remove the machine's files; for the holder of its name."""
     for suffix in SUFFIXES:
         plan.path(suffix).unlink(missing_ok=True)
 
@@ -285,29 +291,25 @@ def _tell(event: dict[str, Any]) -> None:
         os.write(sys.stdout.fileno(), json.dumps(event).encode() + b"\n")
 
 
-def _read_plan(stdin: IO[bytes]) -> Plan:
-    return Plan.from_line(stdin.readline())
-
-
 def main() -> None:
     """Keep one machine, from the plan to the end."""
     # Unbuffered: what follows the plan's line is for the loop to see, and that is its end.
-    plan = _read_plan(open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))  # noqa: SIM115
+    line = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False).readline()  # noqa: SIM115
+    if not line.endswith(b"\n"):
+        return  # whoever started us is gone already
+    plan = Plan.from_line(line)
     try:
-        with _claimed(plan) as ours:
+        with claimed(plan) as ours:
             if not ours:
                 _tell({"event": "ended", "reason": "running", "status": None})
                 return
-            _clear(plan)  # of a machine whose keeper was killed
+            clear(plan)  # of a machine whose keeper was killed
             try:
-                for suffix, text in plan.files.items():
-                    with open(plan.path(suffix), "w", opener=_private_opener) as file:
-                        file.write(text)
                 keeper = _Keeper(plan)
                 ended = keeper.run()
                 keeper.end()
             finally:
-                _clear(plan)
+                clear(plan)
     except OSError as error:
         ended = _Ended(f"{error.strerror}: {error.filename or plan.directory}")
     _tell({"event": "ended", "reason": ended.reason, "status": ended.status})

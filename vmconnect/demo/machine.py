@@ -20,7 +20,7 @@ import vmconnect
 from vmconnect.deadline import Deadline
 from vmconnect.demo.accelerator import choose_accelerator
 from vmconnect.demo.image import DemoImage, build
-from vmconnect.demo.keeper import LOG_DESCRIPTOR, Plan
+from vmconnect.demo.keeper import LOG_DESCRIPTOR, Plan, claimed, clear
 from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
@@ -47,8 +47,15 @@ _STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.02
 
 # The kernel tests every cipher at boot, and resets its trace clock after an emulated one was
-# found unstable: together most of a second.
-_KERNEL_WORDS = ("console=ttyS0", "console=tty0", "cryptomgr.notests", "trace_clock=local")
+# found unstable: together most of a second. It clears each page that it hands out: a twelfth of
+# all instructions until /init runs.
+_KERNEL_WORDS = (
+    "console=ttyS0",
+    "console=tty0",
+    "cryptomgr.notests",
+    "trace_clock=local",
+    "init_on_alloc=0",
+)
 
 
 class DemoMachine:
@@ -68,6 +75,7 @@ class DemoMachine:
         self.uuid = identity
         self.image = image
         self.process = keeper
+        self._plan = plan
         self.pid: int | None = None  # QEMU's
         self.qmp_path = plan.path("qmp")
         self.vnc_path = plan.path("vnc")
@@ -110,16 +118,17 @@ class DemoMachine:
             raise MissingDependencyError(
                 f"{_QEMU} is not installed", hint="apt install qemu-system-x86"
             )
-        image = image or build(progress)
         where = private_directory(directory) if directory else runtime_directory()
-        identity = str(uuid.uuid4())
-        plan = _plan(name, image, where, identity, memory_mib, paused=paused)
-        if len(os.fsencode(plan.path("serial"))) > _SUN_PATH_BYTES:
+        longest = where / f"{name}.serial"
+        if len(os.fsencode(longest)) > _SUN_PATH_BYTES:
             raise ResourceError(
-                f"the path {plan.path('serial')} is too long for a socket",
+                f"the path {longest} is too long for a socket",
                 hint="a shorter name, or a shorter XDG_RUNTIME_DIR",
             )
-        progress.step(f"starting {name}")
+        image = image or build(progress)
+        identity = str(uuid.uuid4())
+        plan = _plan(name, image, where, identity, memory_mib, paused=paused)
+        progress.step(f"Starting {name}")
         machine = cls(plan, image, identity, _start_keeper(plan))
         try:
             machine._wait_started(Deadline(_START_SECONDS))
@@ -225,6 +234,9 @@ class DemoMachine:
                 self._ended = event
         if not data and self._ended is None:
             self._ended = {"reason": "the machine's keeper was killed", "status": None}
+            with contextlib.suppress(OSError), claimed(self._plan) as ours:
+                if ours:  # no machine of the same name has started since
+                    clear(self._plan)
         return True
 
     def _reap(self, deadline: Deadline) -> None:
@@ -256,7 +268,12 @@ def _plan(
             "host_key": image.host_key,
         },
     }
-    files = {"json": json.dumps(description), "key": image.client_key.read_text()}
+    try:
+        files = {"json": json.dumps(description), "key": image.client_key.read_text()}
+    except OSError as error:
+        raise ResourceError(
+            f"cannot read {image.client_key}: {error.strerror}", hint="build the image again"
+        ) from error
     qemu = _qemu_arguments(name, image, base, identity, memory_mib)
     return Plan(str(directory), name, device, [*qemu, *(["-S"] if paused else [])], files)
 
@@ -303,15 +320,19 @@ def _python() -> list[str]:
 def _start_keeper(plan: Plan) -> subprocess.Popen[bytes]:
     package = str(Path(vmconnect.__file__).parent.parent)
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    keeper = subprocess.Popen(
-        [*_python(), "-m", "vmconnect.demo.keeper"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        # The terminal's Ctrl-C is for whoever started us to understand.
-        start_new_session=True,
-    )
+    try:
+        keeper = subprocess.Popen(
+            [*_python(), "-m", "vmconnect.demo.keeper"],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            # The terminal's Ctrl-C is for whoever started us to understand.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ResourceError(f"cannot start {sys.executable}: {error.strerror}") from error
     assert keeper.stdin is not None  # noqa: S101 (a pipe)
-    keeper.stdin.write(plan.to_line())
-    keeper.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # its end is seen by whoever waits for its start
+        keeper.stdin.write(plan.to_line())
     return keeper

@@ -9,11 +9,12 @@ from __future__ import annotations
 import gzip
 import lzma
 import subprocess
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmconnect.demo.elf import module_info
-from vmconnect.errors import MissingDependencyError, ResourceError
+from vmconnect.errors import MissingDependencyError, ProtocolError, ResourceError
 
 __all__ = ["FEATURES", "Module", "select_modules"]
 
@@ -64,7 +65,7 @@ def select_modules(tree: Path, features: tuple[str, ...] = FEATURES) -> list[Mod
                 hint="another kernel package may: apt-get update",
             )
         data = _plain(files[name])
-        for depends in module_info(data).get("depends", ()):
+        for depends in _module_info(name, data).get("depends", ()):
             for needed in depends.split(","):
                 if needed:
                     load(_canonical(needed), name, (*pending, name))
@@ -73,6 +74,13 @@ def select_modules(tree: Path, features: tuple[str, ...] = FEATURES) -> list[Mod
     for feature in features:
         load(feature, "the demo", ())
     return list(order.values())
+
+
+def _module_info(name: str, data: bytes) -> dict[str, tuple[str, ...]]:
+    try:
+        return module_info(data)
+    except ProtocolError as error:
+        raise ResourceError(f"cannot read the kernel module {name}: {error}") from error
 
 
 def _canonical(name: str) -> str:
@@ -108,7 +116,7 @@ def _plain(path: Path) -> bytes:
                 return lzma.decompress(data)
             case ".zst":
                 return _unzstd(path)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ResourceError(f"cannot read the kernel module {path.name}: {error}") from error
     return data
 

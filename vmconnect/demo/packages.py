@@ -11,15 +11,15 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
+from vmconnect.demo.disk import check_output
 from vmconnect.errors import MissingDependencyError, ResourceError, UnsupportedError
 from vmconnect.progress import Progress
 
@@ -46,9 +46,19 @@ PROGRAMS = (
 # number.
 _FOLLOWED = re.compile(r"(z?lib[^:]*\d[^:]*|python3\.\d+-minimal|linux-(image|modules)-\d[^:]*)")
 
-_APT_STATE = (Path("/var/lib/apt/lists"), Path("/etc/apt"), Path("/etc/apt/sources.list.d"))
+_APT_STATE = tuple(
+    Path(each)
+    for each in (
+        "/var/lib/apt/lists",
+        "/etc/apt",
+        "/etc/apt/apt.conf.d",
+        "/etc/apt/preferences.d",
+        "/etc/apt/sources.list.d",
+    )
+)
 _URI_LINE = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) (?P<hash>\S*)")
-_PACKAGE_FILE = re.compile(r"[A-Za-z0-9.+~%_-]+\.deb")
+# name_version_architecture.deb; apt writes an epoch's colon as %3a.
+_PACKAGE_FILE = re.compile(r"[a-z0-9][a-z0-9.+-]*_[A-Za-z0-9.+~%-]+_[a-z0-9-]+\.deb")
 # A package's size is apt's word; the largest real one here, a kernel's modules, is 120 MB.
 MAX_PACKAGE_BYTES = 1 << 30
 _POLL_SECONDS = 0.1
@@ -80,7 +90,7 @@ class Package:
 
 
 def lists_signature() -> str:
-    """Return a digest that changes when apt might answer differently: lists and sources.
+    """Return a digest that changes when apt might answer differently: its lists and settings.
 
     It costs a few stats where asking apt costs seconds.
     """
@@ -126,15 +136,15 @@ def resolve() -> tuple[Package, ...]:
 def fetch(packages: Iterable[Package], directory: Path, progress: Progress) -> list[Path]:
     """Bring the packages into ``directory``, those only that are not there yet, whole.
 
-    Returns their paths. Raises ResourceError when apt cannot fetch them or the disk is full;
-    nothing half-written stays.
+    Returns their paths. Raises ResourceError when apt cannot fetch them, OSError when the disk
+    is full; nothing half-written stays.
     """
     wanted = list(packages)
     directory.mkdir(parents=True, exist_ok=True)
     lacking = [each for each in wanted if not each.intact(directory / each.filename)]
     if lacking:
         total = sum(each.size for each in lacking)
-        progress.step(f"fetching {len(lacking)} packages")
+        progress.step(f"Fetching {len(lacking)} packages")
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=directory) as name:
             staging = Path(name)
             _download(lacking, staging, total, progress)
@@ -149,31 +159,43 @@ def fetch(packages: Iterable[Package], directory: Path, progress: Progress) -> l
 
 
 def unpack(archives: Iterable[Path], tree: Path, progress: Progress) -> None:
-    """Unpack each ``.deb`` into ``tree``; ResourceError if one cannot be."""
-    paths = list(archives)
-    progress.step(f"unpacking {len(paths)} packages")
-    for count, path in enumerate(paths, 1):
+    """Unpack each ``.deb`` into ``tree``.
+
+    Raises ResourceError if one cannot be, OSError when the disk is full.
+    """
+    sizes = {path: path.stat().st_size for path in archives}
+    total, done = sum(sizes.values()), 0
+    progress.step(f"Unpacking {len(sizes)} packages")
+    for path, size in sizes.items():
+        progress.advance(done, total)
         _run(["dpkg-deb", "-x", str(path), str(tree)])
-        progress.advance(count, len(paths))
+        done += size
+    progress.advance(done, total)
 
 
 def _depends(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return what each package reachable from ``names`` depends on, first alternatives only.
+    """Return what each package reachable from ``names`` depends on.
+
+    Of alternatives the first that apt has counts.
 
     One call of apt-cache, since each costs most of a second where apt keeps no binary cache.
     """
     output = _run(["apt-cache", "depends", "--recurse", "--important", *names])
     depends: dict[str, list[str]] = {}
     direct: list[str] = []
+    chosen = False  # one of the alternatives that this line is among
     for line in output.splitlines():
         if line and not line[0].isspace():
-            direct = depends.setdefault(line.strip(), [])
+            direct, chosen = depends.setdefault(line.strip(), []), False
             continue
-        # "  Depends: name", " |PreDepends: name" with more alternatives following, or, deeper
-        # indented, a provider of the name before.
+        # "  Depends: name", " |PreDepends: name" with more alternatives following, either with
+        # <name> if no package is called so, or, deeper indented, a provider of the name before.
         kind, colon, name = line.strip(" |").partition(": ")
-        if colon and kind in {"Depends", "PreDepends"} and not name.startswith("<"):
-            direct.append(name.strip())
+        if colon and kind in {"Depends", "PreDepends"}:
+            if not chosen and not name.startswith("<"):
+                direct.append(name.strip())
+                chosen = True
+            chosen = chosen and line.startswith(" |")
     return depends
 
 
@@ -206,28 +228,29 @@ def _parse_uris(output: str) -> Iterator[Package]:
 
 def _download(packages: list[Package], staging: Path, total: int, progress: Progress) -> None:
     """Run ``apt-get download`` in ``staging`` and tell how far it is by what lies there."""
-    # name_version_arch.deb, the version's colon written %3a, is how apt names a download.
     wanted = []
     for each in packages:
         name, version, _ = each.filename.split("_", 2)
         wanted.append(f"{name}={version.replace('%3a', ':')}")
     # Without a sandbox user: the directory is private to this user, so _apt could not enter it.
     argv = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *wanted]
-    with (
-        tempfile.TemporaryFile() as log,
-        _start(argv, cwd=staging, stdout=log, stderr=subprocess.STDOUT) as process,
-    ):
+    output = bytearray()  # not a file: the disk may be what is full
+    process = _start(argv, cwd=staging, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with process:
+        assert process.stdout is not None  # noqa: S101 (a pipe, as asked for)
+        os.set_blocking(process.stdout.fileno(), False)
         try:
             while process.poll() is None:
                 progress.advance(min(_bytes_in(staging), total), total)
                 time.sleep(_POLL_SECONDS)
+                output += process.stdout.read() or b""
         except BaseException:
             process.kill()
             raise
-        progress.advance(_bytes_in(staging), total)
-        if process.returncode:
-            log.seek(0)
-            _refuse(argv, log.read().decode(errors="replace"), staging)
+        output += process.stdout.read() or b""
+    progress.advance(_bytes_in(staging), total)
+    if process.returncode:
+        _refuse(argv, output.decode(errors="replace"))
 
 
 def _bytes_in(directory: Path) -> int:
@@ -248,7 +271,7 @@ def _run(argv: list[str]) -> str:
             raise
     # apt-cache and apt-get fail for one unknown name among many; what is missing shows later.
     if process.returncode and argv[0] != "apt-cache":
-        _refuse(argv, errors.decode(errors="replace"), None)
+        _refuse(argv, errors.decode(errors="replace"))
     return output.decode(errors="replace")
 
 
@@ -272,15 +295,13 @@ def _start(
         ) from error
 
 
-def _refuse(argv: list[str], output: str, staging: Path | None) -> None:
+def _refuse(argv: list[str], output: str) -> NoReturn:
     """Raise what a failed run of apt or dpkg means."""
+    check_output(output)
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("E:", "Err:", "dpkg-deb: error"))]
     reason = (errors or lines or ["no reason given"])[0]
     hint = "is there a network? and are apt's lists fresh: sudo apt-get update"
-    full = staging is not None and shutil.disk_usage(staging).free < 1 << 20
-    if full or "No space left" in output:
-        hint = "the disk is full"
-    elif argv[0] == "dpkg-deb":
-        hint = "is the disk full?"
+    if argv[0] == "dpkg-deb":
+        hint = "does the dpkg of this host know how the package is compressed?"
     raise ResourceError(f"{argv[0]} failed: {reason[:300]}", hint=hint)

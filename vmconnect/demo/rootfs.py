@@ -50,6 +50,7 @@ _LINKS = {
     "var/run": "../run",
     "etc/mtab": "../proc/self/mounts",
 }
+_MAX_LINKS = 16
 _MERGED = frozenset({"bin", "sbin", "lib", "lib64"})
 
 
@@ -173,7 +174,7 @@ class Rootfs:
         """Return the unpacked file that the guest calls ``name``, None if no package has it."""
         short = name.removeprefix("usr/")
         for candidate in (name, short):
-            path = _followed(self.tree, self.tree / candidate)
+            path = _followed(self.tree, candidate)
             if path is not None:
                 return path
         return None
@@ -197,17 +198,30 @@ class Rootfs:
         )
 
 
-def _followed(tree: Path, path: Path) -> Path | None:
+def _followed(tree: Path, name: str) -> Path | None:
     """Follow links inside ``tree``, where / means the tree: never to a file of the host."""
-    for _ in range(8):
-        try:
-            target = path.readlink()
-        except FileNotFoundError:
-            return None
-        except OSError:
-            return path if path.is_file() else None
-        path = tree / str(target).lstrip("/") if target.is_absolute() else path.parent / target
-    return None
+    place, links = tree, 0
+    pending = [*reversed(PurePosixPath(name).parts)]
+    while pending:
+        part = pending.pop()
+        if part == "/":
+            place = tree
+        elif part == "..":
+            place = tree if place == tree else place.parent
+        else:
+            place /= part
+            try:
+                target = PurePosixPath(place.readlink())
+            except FileNotFoundError:
+                return None
+            except OSError:
+                continue  # no link
+            links += 1
+            if links > _MAX_LINKS:
+                return None
+            place = place.parent
+            pending += reversed(target.parts)
+    return place if place.is_file() else None
 
 
 def _merged(path: str) -> str:

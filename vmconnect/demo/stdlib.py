@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from vmconnect.demo.disk import check_output
 from vmconnect.errors import ResourceError
 
 __all__ = ["python_files"]
@@ -58,7 +59,7 @@ def python_files(tree: Path, loader: Path, libraries: Iterable[Path]) -> Iterato
     The library is compiled here, by the unpacked Python itself (run by its own ``loader`` with
     its own ``libraries``), and goes in without its sources: to compile a handful of modules at
     each boot takes an emulated guest seconds. Raises ResourceError when the packages have no
-    Python, or it does not run here.
+    Python, or it does not run here, OSError when the disk is full.
     """
     found = [
         path
@@ -73,7 +74,10 @@ def python_files(tree: Path, loader: Path, libraries: Iterable[Path]) -> Iterato
     kept = [
         inside
         for path in sorted(library.rglob("*"))
-        if path.is_file() and _kept(inside := PurePosixPath(path.relative_to(library)))
+        # A link leads out of the packages, to a file of the host's.
+        if path.is_file()
+        and not path.is_symlink()
+        and _kept(inside := PurePosixPath(path.relative_to(library)))
     ]
     sources = [str(library / inside) for inside in kept if inside.suffix == ".py"]
     search = ":".join(str(each) for each in libraries)
@@ -103,7 +107,9 @@ def _compile(python: list[str], tree: Path, sources: list[str]) -> None:
             hint="is the cache directory on a file system mounted noexec?",
         ) from error
     if done.returncode:
-        reason = done.stdout.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        output = done.stdout.decode(errors="replace")
+        check_output(output)
+        reason = output.strip().splitlines() or ["no reason given"]
         raise ResourceError(f"the unpacked Python cannot compile its library: {reason[-1][:300]}")
 
 

@@ -158,8 +158,8 @@ class Guest(Channel):
         It gets its name only when it is whole. Raises ResourceError for the local file,
         GuestError for the remote one, ConnectionLostError.
         """
-        with self._connect(Deadline.of(timeout)).sftp() as sftp:
-            return upload(sftp, local, remote, progress or Silent())
+        connection = self._connect(Deadline.of(timeout))
+        return upload(connection.sftp, local, remote, progress or Silent())
 
     def get(
         self,
@@ -170,8 +170,8 @@ class Guest(Channel):
         timeout: Deadline | float | None = 30.0,
     ) -> int:
         """Copy a file out of the guest and return its size in bytes; else as `put`."""
-        with self._connect(Deadline.of(timeout)).sftp() as sftp:
-            return download(sftp, remote, local, progress or Silent())
+        connection = self._connect(Deadline.of(timeout))
+        return download(connection.sftp, remote, local, progress or Silent())
 
     def close(self) -> None:
         """End the channel and whatever runs over it."""

@@ -259,7 +259,8 @@ class SshConnection:
     def _translated(self, doing: str) -> Iterator[None]:
         """Turn what paramiko raises into our tree; the one place that does."""
         try:
-            yield
+            with _interrupts_first():
+                yield
         except VmconnectError as error:
             raise error.with_machine(self.machine) from error.__cause__
         except TimeoutError as error:
@@ -268,10 +269,24 @@ class SshConnection:
             raise self.lost(doing) from error
         except paramiko.ChannelException as error:
             raise GuestError(f"refused while {doing}: {error}", machine=self.machine) from error
-        except paramiko.SSHException as error:
+        except (paramiko.SSHException, paramiko.SFTPError) as error:
             if not self._transport.is_active() and "session not active" in str(error).lower():
                 raise self.lost(doing) from error
             raise SshError(f"{error} while {doing}", machine=self.machine) from error
+
+
+@contextmanager
+def _interrupts_first() -> Iterator[None]:
+    """Let a Ctrl-C be one, though what tidied up after it failed in its turn."""
+    try:
+        yield
+    except Exception as error:
+        before = error.__context__
+        while before is not None:
+            if isinstance(before, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            before = before.__context__
+        raise
 
 
 def _private_key(path: Path, passphrase: str | None) -> paramiko.PKey:

@@ -12,7 +12,7 @@ from vmconnect.channel import StateChange
 from vmconnect.errors import DisplayError, MissingDependencyError
 
 # Before SDL starts: without a GPU, SDL's emulated window surface costs 20 to 150 times what its
-# shared-memory one does (see bench/README.md). And pygame greets on standard output.
+# shared-memory one does. And pygame greets on standard output.
 os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 # A console is no game: the screen saver and the compositor are the user's.

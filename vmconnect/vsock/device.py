@@ -66,9 +66,13 @@ class VsockDevice:
     def serve_forever(self) -> None:
         """Serve until `stop`, in this thread; the sockets are gone when this returns.
 
-        Raises what `listen` raises.
+        Returns at once if it was stopped already, by a signal say. Raises ResourceError as
+        `listen` does.
         """
-        self.listen()
+        try:
+            self.listen()
+        except StateError:
+            return
         self._serve()
 
     def start(self) -> None:

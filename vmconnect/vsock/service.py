@@ -141,13 +141,18 @@ class Service:
         self.poller.add(sock.fileno(), READABLE | ENDED | EDGE, self._elect)
 
     def _elect(self, events: int = 0) -> None:
-        """Serve the first waiting front end that has said something.
+        """Serve the first waiting front end that has said something, if none is served.
 
         One that only looks whether somebody listens says nothing, and is forgotten when it leaves.
         """
+        while self._front_end is None and (sock := self._next_front_end()) is not None:
+            self.poller.remove(sock.fileno())
+            self._front_end = FrontEnd(sock, self.poller, self._switch, self._guest_cid)
+            self.poller.add(sock.fileno(), READABLE | ENDED | EDGE, self._serve_front_end)
+            self._hear_front_end(self._front_end)
+
+    def _next_front_end(self) -> socket.socket | None:
         for sock in list(self._waiting):
-            if self._front_end is not None:
-                return
             try:
                 ahead = sock.recv(1, socket.MSG_PEEK)
             except BlockingIOError:
@@ -155,18 +160,18 @@ class Service:
             except OSError:
                 ahead = b""
             self._waiting.remove(sock)
-            if not ahead:
-                self.poller.retire(sock)
-                continue
-            self.poller.remove(sock.fileno())
-            self._front_end = FrontEnd(sock, self.poller, self._switch, self._guest_cid)
-            self.poller.add(sock.fileno(), READABLE | ENDED | EDGE, self._serve_front_end)
-            self._serve_front_end()
+            if ahead:
+                return sock
+            self.poller.retire(sock)
+        return None
 
-    def _serve_front_end(self, events: int = 0) -> None:
-        front_end = self._front_end
-        if front_end is None:
-            return
+    def _serve_front_end(self, events: int) -> None:
+        if self._front_end is not None:
+            self._hear_front_end(self._front_end)
+            self._elect()
+
+    def _hear_front_end(self, front_end: FrontEnd) -> None:
+        """Do what the front end says; when it is wrong, or gone, be without one."""
         try:
             if front_end.receive():
                 return
@@ -176,7 +181,6 @@ class Service:
             _warn("the front end cannot be served: %s", error)
         front_end.close()
         self._front_end = None
-        self._elect()
 
 
 def _connection_limit() -> int:

@@ -217,7 +217,8 @@ class Switch:
             return
         if client.gone and not connection.may_send:
             self._gone(link)
-        elif client.readable and connection.may_send and not link.ready:
+            return
+        if client.readable and connection.may_send and not link.ready:
             if connection.credit:
                 link.ready = True
                 link.starved = False
@@ -235,6 +236,7 @@ class Switch:
         link.connection.host_gone()
         link.client.close()
         link.deadline = time.monotonic() + _CLOSE_SECONDS
+        self._owe(link)
 
     # Ends.
 
@@ -322,7 +324,8 @@ class Switch:
             taken += 1
             if taken == _TRANSMIT_BATCH:
                 return ring.publish(), True
-        if not taken:
+        # The last call may have ended with a full batch, and the ring without a word since.
+        if not taken and not ring.kicks_suppressed:
             return False, False
         interrupt = ring.publish()
         return interrupt, ring.want_kicks()

@@ -79,6 +79,8 @@ class Virtqueue:
         self._direction = _WRITE if writable else 0
         self._next = self._seen = base & _U16
         self._used_next = self._published = int(self._used_head[1])
+        self.kicks_suppressed = True
+        """Whether the guest may not know that it should kick; so it is with a ring taken over."""
 
     @property
     def base(self) -> int:
@@ -139,10 +141,12 @@ class Virtqueue:
 
     def suppress_kicks(self) -> None:
         """Ask the guest not to tell of new buffers; it may still do so."""
+        self.kicks_suppressed = True
         self._used_head[0] = _USED_NO_NOTIFY
 
     def want_kicks(self) -> bool:
         """Ask the guest to tell of new buffers; return whether some are there already."""
+        self.kicks_suppressed = False
         self._used_head[0] = 0
         _fence()
         return bool(self._avail[1] != self._next)
