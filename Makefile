@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Debian and Ubuntu packages, by what needs them. Only those missing are installed.
 RUN_PACKAGES := qemu-system-x86 openssh-client zstd
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools xclip cpio binutils mount
+TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools x11vnc xclip cpio binutils mount
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check bench clean
@@ -36,7 +36,7 @@ bench: $(VENV)/.dev  ## measure against ssh and scp, in one run on one guest
 clean:  ## remove the venv and what was built
 	rm -rf $(VENV) build dist *.egg-info vmconnect/vnc/_kernel.c vmconnect/vnc/_kernel.*.so
 
-$(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*.pyx) Makefile
+$(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*.pyx vmconnect/vnc/_kernel/*.pxi) Makefile
 	@scripts/system-packages --python $(PYTHON) $(RUN_PACKAGES) $(BUILD_PACKAGES)
 	@scripts/venv $(PYTHON) $(VENV) '.[window]'
 	@touch $@

@@ -23,7 +23,7 @@ from vmconnect.errors import (
 from vmconnect.vnc import messages
 from vmconnect.vnc.credentials import Credentials
 from vmconnect.vnc.damage import DamageList
-from vmconnect.vnc.encodings import OFFERED
+from vmconnect.vnc.encodings import OFFERED, coarse_quality, wavelet_level
 from vmconnect.vnc.events import Event, LedState, Screen
 from vmconnect.vnc.extensions import Clipboard
 from vmconnect.vnc.extensions.continuous_updates import enable_continuous_updates
@@ -57,7 +57,8 @@ class Engine:
     size; then for continuous updates where they are offered, else for what changed as soon as an
     update begins to come, so that the next is under way while this one is decoded.
 
-    ``encodings`` are the numbers that servers are told, the preferred first. ``pixel_format`` is
+    ``encodings`` are the numbers that servers are told, the preferred first; one of the coarse
+    qualities among them (`vmconnect.vnc.encodings.QUALITIES`) allows losses. ``pixel_format`` is
     what they are asked for; the framebuffer has its words where it is native (see
     `vmconnect.vnc.layout`), else 0x00RRGGBB. Rectangles are decoded by ``threads`` threads, of
     which one is the caller's, and by another ``kernel`` than the best where one is given.
@@ -97,6 +98,7 @@ class Engine:
         self.encodings = tuple(encodings)
         self.kernel = kernel or best_kernel()
         self.walk = Walk(self, threads)
+        self.walk.wavelet_level = wavelet_level(coarse_quality(self.encodings))
         self.jpeg_tables: dict[int, bytes] = {}
         """The tables of the last picture in encoding JPEG, by marker."""
         self._colour_map = np.zeros(256, np.uint32)
@@ -243,6 +245,7 @@ class Engine:
     def prefer(self, encodings: Sequence[int]) -> None:
         """Tell the server of other encodings, or others first, from its next update on."""
         self.encodings = tuple(encodings)
+        self.walk.wavelet_level = wavelet_level(coarse_quality(self.encodings))
         self.send(messages.set_encodings(self.encodings))
 
     def change_format(self, pixel_format: PixelFormat) -> None:

@@ -6,6 +6,8 @@
     a number, a name and a step that reads one rectangle
 `Rectangle`
     where a rectangle lies
+`QUALITIES`
+    numbers that only say how lossy a server may be
 
 Rectangles of pixels seldom come here: `vmconnect.vnc.walk` takes them by the thousand, and only
 those that are cut by the end of the bytes, or not as they should be, one by one through their
@@ -13,6 +15,8 @@ encoding's ``decode``. Beside it stands what draws them where no kernel was comp
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from vmconnect.vnc.encodings.audio import AUDIO
 from vmconnect.vnc.encodings.base import Encoding, Rectangle
@@ -43,7 +47,7 @@ from vmconnect.vnc.encodings.vmware import (
 from vmconnect.vnc.encodings.x_cursor import X_CURSOR
 from vmconnect.vnc.encodings.zlib import ZLIB
 from vmconnect.vnc.encodings.zrle import ZRLE
-from vmconnect.vnc.encodings.zywrle import ZYWRLE
+from vmconnect.vnc.encodings.zywrle import ZYWRLE, wavelet_level
 from vmconnect.vnc.extensions import OFFERS
 
 __all__ = [
@@ -51,9 +55,15 @@ __all__ = [
     "ENCODINGS",
     "FINE_QUALITIES",
     "OFFERED",
+    "QUALITIES",
     "Encoding",
     "Rectangle",
+    "coarse_quality",
+    "wavelet_level",
 ]
+
+QUALITIES = range(-32, -22)
+"""The pseudo-encodings that ask for a quality of 0 to 9 (rfbproto, "JPEG Quality Level")."""
 
 FINE_QUALITIES = range(-512, -411)
 """Those that ask for a quality of 0 to 100 (rfbproto, "JPEG Fine-Grained Quality Level")."""
@@ -98,3 +108,9 @@ ENCODINGS: dict[int, Encoding] = {
 
 OFFERED = (*ENCODINGS, *OFFERS)
 """What a server is told by default: all of the above, and the extensions' messages."""
+
+
+def coarse_quality(numbers: Sequence[int]) -> int | None:
+    """Return the quality that encodings ask for, 0 to 9; the last counts, as for servers."""
+    asked = [number - QUALITIES.start for number in numbers if number in QUALITIES]
+    return asked[-1] if asked else None

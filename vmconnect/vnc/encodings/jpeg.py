@@ -37,18 +37,21 @@ class _Reader:
         self._engine = engine
         self.position = 0
 
+    def _need(self, count: int) -> Reading[None]:
+        if count > MAX_JPEG_BYTES:
+            raise self._engine.error(f"a JPEG of more than {MAX_JPEG_BYTES} bytes")
+        yield from self._engine.inbox.need(count)
+
     def past(self, count: int) -> Reading[bytes]:
         self.position += count
-        if self.position > MAX_JPEG_BYTES:
-            raise self._engine.error(f"a JPEG of more than {MAX_JPEG_BYTES} bytes")
-        yield from self._engine.inbox.need(self.position)
+        yield from self._need(self.position)
         return bytes(self._engine.inbox.peek(self.position)[-count:])
 
     def past_scan(self) -> Reading[None]:
         """Go past entropy-coded bytes, to the next marker that is not among them."""
         inbox = self._engine.inbox
         while True:
-            yield from inbox.need(self.position + 2)
+            yield from self._need(self.position + 2)
             data = bytes(inbox.peek(MAX_JPEG_BYTES)[self.position :])
             found = data.find(0xFF)
             while 0 <= found < len(data) - 1:

@@ -37,10 +37,13 @@ Plane = NDArray[np.int32]
 
 
 def wavelet_level(quality: int | None) -> int:
-    """Return how many levels a server transforms for a coarse quality of 0 to 9."""
-    if quality is None or quality >= 9:
-        return 0
-    return 3 if quality < 3 else 2 if quality < 6 else 1
+    """Return how many levels a server transforms for a coarse quality of 0 to 9.
+
+    Where QEMU transforms nothing, for 9 and for none, it sends ZRLE; libvncserver transforms.
+    """
+    if quality is None or quality >= 6:
+        return 1
+    return 3 if quality < 3 else 2
 
 
 def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
