@@ -26,18 +26,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import UpdateDone
 from vmconnect.vnc.jobs import Jobs
 from vmconnect.vnc.numpy_kernel import NumpyKernel
-from vmconnect.vnc.pixel_format import PixelFormat
+from vmconnect.vnc.recording import Player
 from vmconnect.vnc.walk import Kernel, best_kernel
-
-# What decperf takes every recording to be in.
-PIXEL_FORMAT = PixelFormat(32, 24, False, True, 255, 255, 255, 0, 8, 16)
-
-# What a server without a login says before ServerInit.
-PREAMBLE = b"RFB 003.008\n\1\1\0\0\0\0"
 
 _DECPERF_CPU = re.compile(r"CPU time: (\S+) s")
 _DECPERF_CORES = re.compile(r"Core usage: (\S+)")
@@ -105,10 +98,9 @@ class Counting:
         return self._kernel.draw(data, form, table[1], *rest)
 
 
-def decode(data: mmap.mmap, threads: int, kernel: Kernel) -> Decoded:
+def decode(file: Path, data: mmap.mmap, threads: int, kernel: Kernel) -> Decoded:
     """Decode a recording once."""
-    engine = Engine(pull=False, pixel_format=PIXEL_FORMAT, threads=threads, kernel=kernel)
-    engine.receive(PREAMBLE)
+    engine = Player(file).engine(threads=threads, kernel=kernel)
     wall, cpu = time.perf_counter(), time.process_time()
     events = engine.receive(memoryview(data))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
@@ -139,11 +131,11 @@ def measure(file: Path, options: argparse.Namespace) -> Figures:
         mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         counting = Counting(best_kernel())
-        content = decode(data, 1, counting)
+        content = decode(file, data, 1, counting)
         before = options.runs // 2
-        runs = [decode(data, options.threads, kernel) for _ in range(before)]
+        runs = [decode(file, data, options.threads, kernel) for _ in range(before)]
         peer = decperf(options.decperf, file) if options.decperf else None
-        runs += [decode(data, options.threads, kernel) for _ in range(options.runs - before)]
+        runs += [decode(file, data, options.threads, kernel) for _ in range(options.runs - before)]
         size = len(data)
     cpu = statistics.median(run.cpu_seconds for run in runs)
     wall = statistics.median(run.wall_seconds for run in runs)

@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 
 from bench.activity import form, landscape, photograph
-from bench.decode import PIXEL_FORMAT, PREAMBLE
 from vmconnect.demo import build
 from vmconnect.demo.cpio import CpioWriter
 from vmconnect.errors import DeadlineError, VmconnectError
@@ -32,6 +31,7 @@ from vmconnect.streams import Unix, dial
 from vmconnect.vnc import Console
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import UpdateDone
+from vmconnect.vnc.recording import TIGERVNC
 
 SERVERS = {
     "terminals": "xtigervnc",
@@ -67,12 +67,11 @@ OFFERS = (
 def record(address: Path, offer: Offer, file: Path, megapixels: float, seconds: float) -> None:
     """Write what a server sends for so many pixels, or so long."""
     numbers = (*offer.numbers, COPYRECT, LAST_RECT, DESKTOP_SIZE)
-    engine = Engine(pixel_format=PIXEL_FORMAT, encodings=numbers)
     pixels = 0
     end = time.monotonic() + seconds
     with contextlib.closing(dial(Unix(str(address)))) as stream, file.open("wb") as out:
+        engine = Engine(pixel_format=TIGERVNC, encodings=numbers, tap=out.write)
         stream.settimeout(10.0)
-        skip = len(PREAMBLE)
         while pixels < megapixels * 1e6 and time.monotonic() < end:
             buffer = engine.next_buffer()
             try:
@@ -81,15 +80,12 @@ def record(address: Path, offer: Offer, file: Path, megapixels: float, seconds: 
                 break
             if not count:
                 raise engine.receive_end()
-            came = bytes(buffer[:count])
-            out.write(came[skip:])
-            skip = max(0, skip - count)
             for event in engine.received(count):
                 if isinstance(event, UpdateDone):
                     pixels += sum(area.width * area.height for area in event.damage)
             if data := engine.data_to_send():
                 stream.sendall(data)
-    engine.receive_end()
+        engine.receive_end()
     print(f"{file.name}: {pixels / 1e6:.1f} Mpx, {file.stat().st_size / 1e6:.1f} MB", flush=True)
 
 

@@ -9,7 +9,7 @@ happened, and `Engine.data_to_send` what is to be sent. Bytes may be cut anywher
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,8 @@ class Engine:
     qualities among them (`vmconnect.vnc.encodings.QUALITIES`) allows losses. ``pixel_format`` is
     what they are asked for; the framebuffer has its words where it is native (see
     `vmconnect.vnc.layout`), else 0x00RRGGBB. Rectangles are decoded by ``threads`` threads, of
-    which one is the caller's, and by another ``kernel`` than the best where one is given.
+    which one is the caller's, and by another ``kernel`` than the best where one is given. ``tap``
+    is called with all bytes from ServerInit on, before they are read.
     """
 
     def __init__(
@@ -75,11 +76,16 @@ class Engine:
         encodings: Sequence[int] = OFFERED,
         threads: int = 1,
         kernel: Kernel | None = None,
+        tap: Callable[[memoryview], object] | None = None,
     ):
         self.credentials = credentials or Credentials()
         self.framebuffer = framebuffer or Framebuffer()
         self.shared = shared
         self.inbox = Inbox()
+        self._tap = tap
+        # Whether ServerInit has been reached, so that what comes goes to the tap.
+        self._tapped = False
+        self._buffer = memoryview(b"")
         self.state = State.VERSION
         self.message = ""
         """The message being read, for errors."""
@@ -128,6 +134,7 @@ class Engine:
         position = 0
         while position < len(view):
             if self.inbox.lendable:
+                self._show(view[position:])
                 self.inbox.lend(view[position:])
                 position = len(view)
                 try:
@@ -135,18 +142,22 @@ class Engine:
                 finally:
                     self.inbox.reclaim()
             else:
-                position += self.inbox.copy_from(view[position:])
+                count = self.inbox.copy_from(view[position:])
+                self._show(view[position : position + count])
+                position += count
                 self._step()
         return self.events()
 
     def next_buffer(self) -> memoryview:
         """Return where the next bytes from the server should be written, for `received`."""
         self._check_open()
-        return self.inbox.next_buffer()
+        self._buffer = self.inbox.next_buffer()
+        return self._buffer
 
     def received(self, count: int) -> list[Event]:
         """Take the first ``count`` bytes of `next_buffer`, as `receive` does."""
         self._check_open()
+        self._show(self._buffer[:count])
         self.inbox.commit(count)
         self._step()
         return self.events()
@@ -205,6 +216,9 @@ class Engine:
             raise StateError(f"RFB cannot go from {self.state.value} to {after.value}")
         self.state = after
         self.message = message
+        if after is State.INIT:
+            self._tapped = self._tap is not None
+            self._show(self.inbox.peek(self.inbox.available))
 
     def error(self, what: str) -> RfbError:
         """Return the error that the server sent ``what``, with the message and the place."""
@@ -277,6 +291,10 @@ class Engine:
         all that gives it away.
         """
         return self._first_name.startswith("QEMU")
+
+    def _show(self, data: memoryview) -> None:
+        if self._tapped and self._tap is not None and data:
+            self._tap(data)
 
     def _use(self, pixel_format: PixelFormat) -> None:
         self.layout = Layout.of(pixel_format, self._colour_map.copy())

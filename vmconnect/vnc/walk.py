@@ -45,6 +45,9 @@ _BATCH_JOBS = 2048
 _BATCH_PIXELS = 1 << 17
 """About as many as an inflated batch stays in a core's cache, until it is drawn."""
 
+# What another thread is woken for, in the server's bytes.
+_LEAST_SHARED = 16 * 1024
+
 _TIGHT_STREAMS = 4
 
 _PICTURES = {Kind.JPEG.value: decode_jpeg, Kind.PNG.value: decode_png}
@@ -184,6 +187,7 @@ class Walk:
         width, height = framebuffer.width, framebuffer.height
         try:
             for batch in itertools.cycle(self._batches):
+                begin = position
                 position, batch.count, batch.work = self._kernel.scan(
                     data, position, stop, self._form, width, height, batch.table, most - done,
                     _BATCH_PIXELS,
@@ -193,7 +197,7 @@ class Walk:
                 if before is not None:
                     self._wait(before)
                 if batch.count:
-                    self._prepare(batch, data, offset)
+                    self._prepare(batch, data, offset, share=position - begin >= _LEAST_SHARED)
                     done += batch.count
                 if before is not None:
                     self._draw(before, data, offset)
@@ -229,8 +233,10 @@ class Walk:
         self._draw(batch, data, inbox.offset - start)
         inbox.consume(job.start + job.length)
 
-    def _prepare(self, batch: _Batch, data: memoryview, offset: int) -> None:
-        """Inflate and decode what the batch holds, or begin to."""
+    def _prepare(
+        self, batch: _Batch, data: memoryview, offset: int, *, share: bool = False
+    ) -> None:
+        """Inflate and decode what the batch holds, or let other threads begin to."""
         if resets := batch.work >> RESETS_SHIFT:
             for number in range(_TIGHT_STREAMS):
                 if resets >> number & 1:
@@ -242,7 +248,7 @@ class Walk:
         ]
         if batch.work & PICTURES:
             work += self._pictures(batch, data, offset)
-        if self._pool is None:
+        if self._pool is None or not share:
             for task in work:
                 task()
         else:
