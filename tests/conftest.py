@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import vmconnect
 from vmconnect.demo import DemoImage, DemoMachine, build
 
 BOOT_SECONDS = 90.0
+
+# No test asserts a time, and the machine may be busy with guests.
+settings.register_profile("vmconnect", deadline=None)
+settings.load_profile("vmconnect")
 
 
 @pytest.fixture(scope="session", autouse=True)
