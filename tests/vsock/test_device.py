@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import resource
 import signal
 import socket
 import struct
@@ -177,6 +178,16 @@ def test_a_program_that_leaves_is_noticed(device: Device, machine: Machine) -> N
             machine.send(Op.RW, *ports, b"anybody?")
             header, _ = machine.expect(Op.SHUTDOWN, Op.RST)
         assert header.op == Op.RST or header.flags == Shutdown.BOTH
+
+
+def test_a_program_that_is_deaf_when_the_guest_answers(device: Device, machine: Machine) -> None:
+    with device.connect(1000) as client:
+        header, _ = machine.expect(Op.REQUEST)
+        client.shutdown(socket.SHUT_RD)
+        machine.send(Op.RESPONSE, 1000, header.src_port)
+        machine.expect(Op.RST)
+    with Guest(machine):
+        assert echo(device, b"on") == b"on"
 
 
 def test_the_guest_connects_to_the_host(device: Device, machine: Machine) -> None:
@@ -496,3 +507,52 @@ def switches(device: Device) -> int:
     status = Path(f"/proc/{device.process.pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("voluntary_ctxt_switches"))
     return int(line.split()[1])
+
+
+def test_a_device_without_descriptors_waits_for_some(room: Path) -> None:
+    device = Device(room)
+    with device.connect(ECHO) as client:
+        assert client.recv(100) == b""  # It serves, and has opened what it needs.
+    pid = device.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    in_use = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use, before[1]))
+    with device.connect(ECHO), socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(device.socket)
+        used = processor_seconds(device)
+        time.sleep(1.0)
+        # It does not ask again and again meanwhile.
+        assert processor_seconds(device) - used < 0.5
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    machine = Machine(device)
+    try:
+        with Guest(machine):
+            assert echo(device, b"on") == b"on"
+    finally:
+        machine.close()
+    assert b"ulimit -n" in device.stop()
+
+
+def processor_seconds(device: Device) -> float:
+    fields = Path(f"/proc/{device.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_guest_that_breaks_its_rings_all_the_time_floods_no_log(room: Path) -> None:
+    device = Device(room)
+    machine = Machine(device)
+    started = time.monotonic()
+    try:
+        for _time in range(50):
+            with connected_by_hand(device, machine) as (client, _ports):
+                machine.transmit_ring.offer(ENTRIES)
+                machine.transmit_ring.notify()
+                assert client.recv(100) == b""  # It has seen that.
+            machine.reset()
+        with Guest(machine):
+            assert echo(device, b"on") == b"on"
+    finally:
+        machine.close()
+    said = device.stop()
+    assert b"the guest broke its vsock rings" in said
+    assert said.count(b"\n") <= 1 + (time.monotonic() - started)

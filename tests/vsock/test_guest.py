@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 import vmconnect
+from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoMachine
 from vmconnect.direct import Guest
-from vmconnect.errors import ConnectError
-from vmconnect.streams import HybridVsock, dial
+from vmconnect.errors import ConnectError, ConnectionLostError
+from vmconnect.hypervisor import QmpClient
+from vmconnect.streams import SSH_PORT, HybridVsock, SocketStream, Unix, dial
 
 pytestmark = pytest.mark.guest
 
@@ -127,3 +130,45 @@ def test_the_guest_calls_where_nobody_listens(guest: Guest) -> None:
 def test_the_host_calls_where_nobody_listens(demo_machine: DemoMachine, guest: Guest) -> None:
     with pytest.raises(ConnectError, match="nothing listens on vsock port 7001"):
         dial(HybridVsock(str(demo_machine.vsock_path), 7001), WAIT)
+
+
+def test_a_reboot_ends_streams_and_not_the_device(fresh_machine: type[DemoMachine]) -> None:
+    with fresh_machine.start("reboot") as machine:
+        device = machine.vsock_path.stat().st_ino
+        stream = greeted(machine)
+        with QmpClient.connect(Unix(str(machine.qmp_path))) as monitor:
+            monitor.execute("system_reset")
+        stream.settimeout(WAIT)
+        try:
+            assert stream.recv(1000) == b""
+        except ConnectionLostError as error:
+            assert "reset" in str(error)
+        finally:
+            stream.close()
+        greeted(machine).close()
+        assert machine.vsock_path.stat().st_ino == device
+
+
+def greeted(machine: DemoMachine) -> SocketStream:
+    """Connect to the guest's sshd as soon as it greets, and read its greeting."""
+    deadline = Deadline(WAIT)
+    while True:
+        deadline.check("waiting for the guest's sshd")
+        try:
+            stream = dial(HybridVsock(str(machine.vsock_path), SSH_PORT), deadline)
+        except ConnectError:
+            time.sleep(0.05)
+            continue
+        try:
+            stream.settimeout(deadline.remaining())
+            greeting = b""
+            while not greeting.endswith(b"\n"):
+                byte = stream.recv(1)
+                if not byte:
+                    raise ConnectionLostError("the guest was not up yet")
+                greeting += byte
+        except ConnectionLostError:
+            stream.close()
+        else:
+            assert greeting.startswith(b"SSH-2.0-")
+            return stream

@@ -179,18 +179,6 @@ def test_places_where_no_ring_is(place: tuple[int, int, int]) -> None:
         Virtqueue(memory, SIZE, RingAddress(0, 0, *place, 0), 0, writable=False)
 
 
-def test_buffers_can_be_put_back() -> None:
-    with shared() as (memory, file):
-        for index in range(3):
-            describe(file, index, APART, 10 + index, 0, 0)
-        offer(file, 0, 1, 2)
-        queue = ring(memory)
-        assert [chain[0] for chain in (queue.pop(), queue.pop()) if chain] == [0, 1]
-        queue.rewind(1)
-        assert queue.base == 1
-        assert [chain[0] for chain in (queue.pop(), queue.pop()) if chain] == [1, 2]
-
-
 def test_kicks_are_wanted_until_there_is_something() -> None:
     with shared() as (memory, file):
         queue = ring(memory)

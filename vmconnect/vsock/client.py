@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import socket
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -22,7 +20,8 @@ class Client:
 
     Events are edges: `readable` stays true until a read finds nothing, so a client that waits
     for the guest's credit costs no system call. The buffer of bytes that the socket would not
-    take is bounded by the connection's window, not here.
+    take is bounded by the connection's window, not here; it is one piece, so that it costs what
+    it holds into however many pieces the guest has cut it.
     """
 
     __slots__ = ("_buffer", "_poller", "_shut", "_sock", "closed", "gone", "on_event", "readable")
@@ -32,18 +31,13 @@ class Client:
         sock.setblocking(False)
         self._sock = sock
         self._poller = poller
-        self._buffer: deque[memoryview] = deque()
+        self._buffer = bytearray()
         self._shut = False
         self.closed = False
         self.on_event = on_event
         self.readable = True
         self.gone = False
         poller.add(sock.fileno(), _INTEREST, self._handle)
-
-    @property
-    def waiting(self) -> int:
-        """How many bytes are held until the client takes them."""
-        return sum(len(view) for view in self._buffer)
 
     @property
     def drained(self) -> bool:
@@ -66,6 +60,13 @@ class Client:
             return None
         return self._sock.recv(end)
 
+    def send_line(self, line: bytes) -> bool:
+        """Send a line before anything else; return whether the client takes it, whole."""
+        try:
+            return self._send([memoryview(line)]) == len(line)
+        except BrokenPipeError:
+            return False
+
     def receive_into(self, views: Sequence[memoryview]) -> int | None:
         """Read into ``views``; return how many bytes came, 0 at the end, None if none wait."""
         try:
@@ -73,8 +74,9 @@ class Client:
         except BlockingIOError:
             self.readable = False
             return None
-        except ConnectionError:
-            # ECONNRESET: it went away and left bytes of the guest's unread.
+        except OSError:
+            # ECONNRESET: it went away and left bytes of the guest's unread. Anything else, as
+            # memory that is no longer there, cannot be gone on with either.
             self.gone = True
             return 0
 
@@ -83,10 +85,7 @@ class Client:
 
         Raises BrokenPipeError if the client reads no more.
         """
-        sent = 0
-        if not self._buffer:
-            sent = self._send(views[:_MAX_VIEWS])
-        left = sent
+        left = sent = 0 if self._buffer else self._send(views[:_MAX_VIEWS])
         for view in views:
             if left >= len(view):
                 left -= len(view)
@@ -94,7 +93,7 @@ class Client:
             # The guest gets its buffer back now, so what stays has to be copied.
             if not self._buffer:
                 self._poller.change(self._sock.fileno(), _INTEREST | WRITABLE)
-            self._buffer.append(memoryview(bytes(view[left:])))
+            self._buffer += view[left:]
             left = 0
         return sent
 
@@ -103,28 +102,19 @@ class Client:
 
         Raises BrokenPipeError if the client reads no more.
         """
-        total = 0
-        while self._buffer:
-            sent = self._send(list(itertools.islice(self._buffer, _MAX_VIEWS)))
-            if not sent:
-                break
-            total += sent
-            while sent:
-                view = self._buffer[0]
-                if sent < len(view):
-                    self._buffer[0] = view[sent:]
-                    break
-                sent -= len(view)
-                self._buffer.popleft()
-        if not self._buffer and total:
+        if not self._buffer:
+            return 0
+        sent = self._send([self._buffer])
+        del self._buffer[:sent]
+        if not self._buffer:
             self._poller.change(self._sock.fileno(), _INTEREST)
             if self._shut:
                 self._shut_down(socket.SHUT_WR)
-        return total
+        return sent
 
     def discard(self) -> int:
         """Throw away what is held; return how many bytes that was."""
-        count = self.waiting
+        count = len(self._buffer)
         self._buffer.clear()
         return count
 
@@ -145,9 +135,12 @@ class Client:
         self._buffer.clear()
         if not self.closed:
             self.closed = True
+            # It knows whose client this is, and that one knows us: a circle, which would wait
+            # for the garbage collector.
+            self.on_event = _nothing
             self._poller.retire(self._sock)
 
-    def _send(self, views: Sequence[memoryview]) -> int:
+    def _send(self, views: Sequence[memoryview | bytearray]) -> int:
         try:
             return self._sock.sendmsg(views)
         except BlockingIOError:
@@ -167,3 +160,7 @@ class Client:
         if events & HUNG_UP:
             self.gone = True
         self.on_event()
+
+
+def _nothing() -> None:
+    """Be called by a socket that is closed."""

@@ -108,6 +108,7 @@ class VsockDevice:
                 return
             self._serving = True
         try:
+            service.prepare()
             while not self._stopped:
                 service.round()
         finally:

@@ -68,10 +68,7 @@ class _Ring:
 
 
 class FrontEnd:
-    """One connected front end.
-
-    ``closed`` becomes True when it leaves or has to; the owner then calls `close`.
-    """
+    """One connected front end; its owner calls `close` when it leaves or has to."""
 
     def __init__(self, sock: socket.socket, poller: Poller, switch: Switch, guest_cid: int):
         sock.setblocking(False)
@@ -83,7 +80,6 @@ class FrontEnd:
         self._fds: list[int] = []
         self._memory: GuestMemory | None = None
         self._rings = (_Ring(), _Ring())
-        self._features = 0
         self._protocol = 0
         self._broken = False
         self._requests: dict[int, tuple[range, Callable[[Message, list[int]], bytes | None]]] = {
@@ -237,7 +233,6 @@ class FrontEnd:
         features = message.u64()
         if features & ~_FEATURES:
             raise VhostUserError(f"features {features:#x} where {_FEATURES:#x} were offered")
-        self._features = features
         if not features & _PROTOCOL_FEATURES:
             # Such a front end knows no SET_VRING_ENABLE.
             for ring in self._rings:

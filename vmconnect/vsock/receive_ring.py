@@ -17,6 +17,8 @@ __all__ = ["ReceiveRing", "split"]
 
 # Views of one recvmsg; IOV_MAX is 1024.
 _MAX_VIEWS: Final = 256
+# Buffers taken ahead. Not the whole ring: each may be a chain as long as the ring.
+_AT_HAND: Final = 64
 
 
 class _Buffer(NamedTuple):
@@ -69,13 +71,7 @@ class ReceiveRing:
             return True
         self._ring.suppress_kicks()
         while True:
-            while (chain := self._ring.pop()) is not None:
-                head, views = chain
-                header, payload = split(views, HEADER_BYTES)
-                room = sum(map(len, payload))
-                if not room:
-                    raise VsockError("a receive buffer with no room for a payload")
-                self._buffers.append(_Buffer(head, header, payload, room))
+            self._take(_AT_HAND)
             if self._buffers:
                 return True
             if not self._ring.want_kicks():
@@ -90,8 +86,10 @@ class ReceiveRing:
     def room(self, limit: int, buffers: int) -> list[memoryview]:
         """Return where the payloads of the next packets go: at most ``limit`` bytes of views.
 
-        ``buffers`` is how many buffers to use at most. Nothing is taken until `commit`.
+        ``buffers`` is how many buffers to use at most. Nothing is used until `commit`. Raises
+        what `has_room` raises.
         """
+        self._take(min(buffers, _AT_HAND))
         views: list[memoryview] = []
         for buffer in self._buffers:
             if buffer.room >= limit:
@@ -122,6 +120,16 @@ class ReceiveRing:
     def publish(self) -> bool:
         """Let the guest see all that was put; return whether it wants an interrupt for it."""
         return self._ring.publish()
+
+    def _take(self, count: int) -> None:
+        """Have ``count`` buffers at hand, or all that there are."""
+        while len(self._buffers) < count and (chain := self._ring.pop()) is not None:
+            head, views = chain
+            header, payload = split(views, HEADER_BYTES)
+            room = sum(map(len, payload))
+            if not room:
+                raise VsockError("a receive buffer with no room for a payload")
+            self._buffers.append(_Buffer(head, header, payload, room))
 
     @staticmethod
     def _write(buffer: _Buffer, header: Header) -> None:

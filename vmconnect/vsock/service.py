@@ -5,13 +5,16 @@ from __future__ import annotations
 import resource
 import socket
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vmconnect.errors import ResourceError, VhostUserError, VmconnectError, VsockError
 from vmconnect.vsock.front_end import FrontEnd
 from vmconnect.vsock.listener import Listener
-from vmconnect.vsock.poller import EDGE, ENDED, READABLE, Poller
+from vmconnect.vsock.poller import EDGE, ENDED, READABLE, Handler, Poller
 from vmconnect.vsock.switch import SWEEP_SECONDS, Switch
+
+if TYPE_CHECKING:
+    import logging
 
 __all__ = ["Service"]
 
@@ -21,6 +24,9 @@ _SPARE_DESCRIPTORS: Final = 64
 _ACCEPTS_A_ROUND: Final = 32
 # Front ends that wait for the present one to leave.
 _MAX_WAITING: Final = 8
+# Between two warnings: a guest can break its rings as often as it likes, and whoever reads our
+# standard error shall not be flooded, nor shall we wait for one that does not read.
+_WARNING_SECONDS: Final = 1.0
 
 
 class Service:
@@ -42,9 +48,21 @@ class Service:
         self._waiting: list[socket.socket] = []
         self._more = False
         self._next_sweep = 0.0
-        self._resting = False
+        self._resting: list[tuple[Listener, Handler]] = []
+        self._next_warning = 0.0
+        self._log: logging.Logger | None = None
         self.poller.add(self._front_ends.socket.fileno(), READABLE, self._take_front_end)
         self.poller.add(self._clients.socket.fileno(), READABLE, self._take_clients)
+
+    def prepare(self) -> None:
+        """Do what need not be done before the sockets are there; once, before the first round.
+
+        Logging would be a third of the time that the device takes to start; and when there is
+        something to warn of, descriptors may have run out, and nothing can be imported.
+        """
+        import logging
+
+        self._log = logging.getLogger("vmconnect.vsock")
 
     def round(self) -> None:
         """Wait for something to do, and do some of it."""
@@ -60,9 +78,9 @@ class Service:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
             self._switch.sweep()
-            if self._resting:
-                self._resting = False
-                self.poller.add(self._clients.socket.fileno(), READABLE, self._take_clients)
+            for listener, take in self._resting:
+                self.poller.add(listener.socket.fileno(), READABLE, take)
+            self._resting.clear()
             self._turn_rings()
 
     def close(self) -> None:
@@ -85,7 +103,7 @@ class Service:
             transmit, more_out = self._switch.transmit()
             receive, more_in = self._switch.receive()
         except VsockError as error:
-            _warn("the guest broke its vsock rings: %s; waiting for its next start", error)
+            self._warn("the guest broke its vsock rings: %s; waiting for its next start", error)
             front_end.ring_broke()
             self._more = False
             return
@@ -103,10 +121,13 @@ class Service:
                     return
                 self._switch.accept(sock)
         except ResourceError as error:
-            # Whoever waits stays in the backlog until the next sweep.
-            _warn("%s", error)
-            self._resting = True
-            self.poller.remove(self._clients.socket.fileno())
+            self._rest(self._clients, self._take_clients, error)
+
+    def _rest(self, listener: Listener, take: Handler, error: ResourceError) -> None:
+        """Leave whoever waits in the backlog until the next sweep."""
+        self._warn("%s", error)
+        self._resting.append((listener, take))
+        self.poller.remove(listener.socket.fileno())
 
     def _dial(self, port: int) -> socket.socket | None:
         """Connect to what listens on the host for ``port`` of the guest's."""
@@ -127,9 +148,7 @@ class Service:
         try:
             sock = self._front_ends.accept()
         except ResourceError as error:
-            if self._waiting:
-                self._waiting.pop(0).close()
-            _warn("%s", error)
+            self._rest(self._front_ends, self._take_front_end, error)
             return
         if sock is None:
             return
@@ -176,11 +195,17 @@ class Service:
             if front_end.receive():
                 return
         except VhostUserError as error:
-            _warn("the front end broke the vhost-user protocol: %s", error)
+            self._warn("the front end broke the vhost-user protocol: %s", error)
         except VmconnectError as error:
-            _warn("the front end cannot be served: %s", error)
+            self._warn("the front end cannot be served: %s", error)
         front_end.close()
         self._front_end = None
+
+    def _warn(self, text: str, *values: object) -> None:
+        now = time.monotonic()
+        if self._log is not None and now >= self._next_warning:
+            self._next_warning = now + _WARNING_SECONDS
+            self._log.warning(text, *values)
 
 
 def _connection_limit() -> int:
@@ -188,10 +213,3 @@ def _connection_limit() -> int:
     if soft == resource.RLIM_INFINITY:
         return _MAX_CONNECTIONS
     return max(2, min(_MAX_CONNECTIONS, soft - _SPARE_DESCRIPTORS))
-
-
-def _warn(text: str, *values: object) -> None:
-    # Imported here: logging would be a third of the time that the device takes to start.
-    import logging
-
-    logging.getLogger("vmconnect.vsock").warning(text, *values)

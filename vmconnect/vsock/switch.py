@@ -12,7 +12,7 @@ import functools
 import itertools
 import socket
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -61,14 +61,12 @@ _Reset = tuple[int, int, int, int]  # source CID, host port, guest port, packet 
 class _Link:
     """A connection with its client, and where it stands in the switch's queues."""
 
-    __slots__ = ("appetite", "client", "connection", "deadline", "owing", "ready", "starved")
+    __slots__ = ("appetite", "client", "connection", "deadline", "starved")
 
     def __init__(self, connection: Connection, client: Client, deadline: float = _NEVER):
         self.connection = connection
         self.client = client
         self.deadline = deadline
-        self.owing = False  # in the queue of those with packets owed
-        self.ready = False  # in the queue of those with bytes for the guest
         self.starved = False  # has bytes, and no credit
         self.appetite = 1  # buffers to offer; grows while the client fills them
 
@@ -92,12 +90,14 @@ class Switch:
         self._dial = dial
         self._limit = limit
         self._links: dict[tuple[int, int], _Link] = {}
-        self._from_guest: set[tuple[int, int]] = set()
+        self._from_guest: set[Client] = set()  # of those that the guest called
         self._greeting: dict[Client, float] = {}  # and until when they may take
         self._draining: set[Client] = set()
         self._host_ports = itertools.cycle(range(_FIRST_HOST_PORT, _FIRST_HOST_PORT + _HOST_PORTS))
-        self._owing: deque[_Link] = deque()
-        self._ready: deque[_Link] = deque()
+        # Those with packets owed, and those with bytes for the guest, in turn. A link leaves them
+        # when it ends, not when its turn comes: a guest that gives no room never lets it come.
+        self._owing: OrderedDict[_Link, None] = OrderedDict()
+        self._ready: OrderedDict[_Link, None] = OrderedDict()
         self._resets: dict[_Reset, None] = {}
         self._receive: ReceiveRing | None = None
         self._transmit: Virtqueue | None = None
@@ -129,7 +129,7 @@ class Switch:
         self._paused_at = None
         self._receive = ReceiveRing(receive)
         self._transmit = transmit
-        for link in self._links.values():
+        for link in list(self._links.values()):
             self._consider(link)
 
     def stop(self) -> None:
@@ -155,6 +155,7 @@ class Switch:
             client.close()
         self._greeting.clear()
         self._draining.clear()
+        self._from_guest.clear()
 
     # The host's clients.
 
@@ -218,13 +219,10 @@ class Switch:
         if client.gone and not connection.may_send:
             self._gone(link)
             return
-        if client.readable and connection.may_send and not link.ready:
-            if connection.credit:
-                link.ready = True
-                link.starved = False
-                self._ready.append(link)
-            else:
-                link.starved = True
+        if client.readable and connection.may_send and link not in self._ready:
+            link.starved = not connection.credit
+            if not link.starved:
+                self._ready[link] = None
         self._owe(link)
 
     def _deaf(self, link: _Link) -> None:
@@ -242,13 +240,13 @@ class Switch:
 
     def _drop(self, link: _Link) -> None:
         """Forget a link; its client still gets what it has not taken."""
-        key = link.connection.key
-        del self._links[key]
-        self._from_guest.discard(key)
+        del self._links[link.connection.key]
+        self._owing.pop(link, None)
+        self._ready.pop(link, None)
         link.connection.state = State.CLOSED
         client = link.client
         if client.closed or client.drained:
-            client.close()
+            self._part(client)
             return
         client.end()
         client.on_event = functools.partial(self._drain, client)
@@ -261,7 +259,11 @@ class Switch:
             client.discard()
         if client.drained or client.gone:
             self._draining.discard(client)
-            client.close()
+            self._part(client)
+
+    def _part(self, client: Client) -> None:
+        self._from_guest.discard(client)
+        client.close()
 
     def _reset(self, link: _Link) -> None:
         key = link.connection.key
@@ -274,9 +276,8 @@ class Switch:
         self._resets[reset] = None
 
     def _owe(self, link: _Link) -> None:
-        if link.connection.owed and not link.owing:
-            link.owing = True
-            self._owing.append(link)
+        if link.connection.owed and link not in self._owing:
+            self._owing[link] = None
 
     def sweep(self) -> None:
         """End what has taken too long, and ask for credit where it has been missing for long."""
@@ -374,7 +375,9 @@ class Switch:
             self._stray(header)
             return
         client = Client(sock, self._poller, lambda: None)
-        self._from_guest.add(key)
+        self._from_guest.add(client)
+        # A reset owed to the last that had these ports would end this one.
+        self._resets.pop((HOST_CID, key.host_port, key.guest_port, STREAM), None)
         self._add(_Link(Connection(self._guest_cid, key, header), client))
 
     def _receive_packet(self, link: _Link, header: Header, payload: list[memoryview]) -> None:
@@ -395,8 +398,9 @@ class Switch:
             return
         elif op == Op.RESPONSE:
             link.deadline = _NEVER
-            # The socket is empty, so it takes a line whole.
-            client.send([memoryview(b"OK %d\n" % connection.key.host_port)])
+            if not client.send_line(b"OK %d\n" % connection.key.host_port):
+                self._reset(link)
+                return
         elif op == Op.SHUTDOWN:
             self._shutdown(link)
             return
@@ -428,32 +432,36 @@ class Switch:
         ring = self._receive
         if ring is None or not (self._resets or self._owing or self._ready):
             return False, False
-        self._send_owed(ring)
-        if self._ready and ring.has_room():
-            self._send_data(ring, self._ready.popleft())
+        # Owed packets first, all of them: data must not overtake the answer to a request when the
+        # guest makes room between one look and the next.
+        if self._send_owed(ring) and self._ready and ring.has_room():
+            self._send_data(ring, self._ready.popitem(last=False)[0])
         interrupt = ring.publish()
         more = bool(self._resets or self._owing or self._ready) and ring.has_room()
         return interrupt, more
 
-    def _send_owed(self, ring: ReceiveRing) -> None:
-        while self._resets and ring.has_room():
+    def _send_owed(self, ring: ReceiveRing) -> bool:
+        """Send what is owed while there is room; return whether that was all."""
+        while self._resets:
+            if not ring.has_room():
+                return False
             reset = next(iter(self._resets))
             del self._resets[reset]
             cid, host_port, guest_port, kind = reset
             ring.put(Header(cid, self._guest_cid, host_port, guest_port, 0, kind, Op.RST, 0, 0, 0))
-        while self._owing and ring.has_room():
-            link = self._owing[0]
-            closed = link.connection.state is State.CLOSED
-            packet = None if closed else link.connection.next_packet()
-            if packet is not None:
-                ring.put(packet)
-            else:
-                link.owing = False
-                self._owing.popleft()
+        while self._owing:
+            link = next(iter(self._owing))
+            while link.connection.owed:
+                if not ring.has_room():
+                    return False
+                packet = link.connection.next_packet()
+                if packet is not None:
+                    ring.put(packet)
+            del self._owing[link]
+        return True
 
     def _send_data(self, ring: ReceiveRing, link: _Link) -> None:
         connection, client = link.connection, link.client
-        link.ready = False
         if not connection.may_send:
             return
         limit = min(connection.credit, _CLIENT_BATCH)

@@ -120,10 +120,6 @@ class Virtqueue:
             index = following
         raise VsockError(f"the chain at descriptor {head} has no end")
 
-    def rewind(self, count: int) -> None:
-        """Put the last ``count`` buffers back, as if they had not been taken."""
-        self._next = (self._next - count) & _U16
-
     def push(self, head: int, written: int) -> None:
         """Give a buffer back, with ``written`` bytes in it; the guest sees it when published."""
         slot = (self._used_next & self._mask) * 2
