@@ -258,14 +258,13 @@ class Engine:
         """Whether all that is said from now on is encrypted."""
         return self._tunnel is not None
 
-    def enter_tunnel(self, tunnel: Tunnel, *, proved: bool) -> None:
+    def enter_tunnel(self, tunnel: Tunnel) -> None:
         """Let all from here on go through a tunnel, also what came already and is unread.
 
-        ``proved`` says that the server shows who it is. Raises RfbError in a tunnel.
+        Raises RfbError in a tunnel.
         """
         if self._tunnel is not None:
             raise self.error("a tunnel within a tunnel")
-        self.proved = proved
         self._clear = self.data_to_send()
         self._tunnel = tunnel
         tunnel.feed(self.inbox.take(self.inbox.available))

@@ -20,9 +20,9 @@ _LOGINS = (SASL, VNC_AUTH, NONE)
 
 
 def _speak(engine: Engine) -> Reading[None]:
-    from vmconnect.vnc.security.tls import secure  # With Python's ssl: 10 ms.
+    from vmconnect.vnc.security.tls import Proof, secure  # With Python's ssl: 10 ms.
 
-    yield from secure(engine, anonymous=True)
+    yield from secure(engine, Proof.NONE)
     (count,) = yield from engine.inbox.read(1)
     offered = tuple((yield from engine.inbox.read(count)))
     login = choose(offered, _LOGINS, engine)

@@ -165,7 +165,7 @@ def _speak(kind: _Kind, whole: bool, engine: Engine) -> Reading[None]:
     engine.send(sending.seal(user + password))
     engine.proved = True
     if whole:
-        engine.enter_tunnel(EaxTunnel(sending, receiving), proved=True)
+        engine.enter_tunnel(EaxTunnel(sending, receiving))
 
 
 def _login(number: int, name: str, kind: _Kind, *, whole: bool) -> Login:

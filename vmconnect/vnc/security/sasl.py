@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from vmconnect.errors import AuthenticationError
-from vmconnect.vnc.inbox import Reading
+from vmconnect.vnc.inbox import EndOfStreamError, Reading
 from vmconnect.vnc.security.base import Asks, Login
 from vmconnect.vnc.text import printable
 
@@ -90,9 +90,18 @@ _MECHANISMS: dict[str, tuple[Callable[[Engine, str], _Exchange], bool]] = {
 
 
 def _data(engine: Engine) -> Reading[tuple[bytes, bool]]:
-    """Read what the server says, and whether that was all."""
+    """Read what the server says, and whether that was all.
+
+    QEMU refuses by hanging up.
+    """
     inbox = engine.inbox
-    (length,) = _U32.unpack((yield from inbox.read(_U32.size)))
+    try:
+        (length,) = _U32.unpack((yield from inbox.read(_U32.size)))
+    except EndOfStreamError:
+        raise AuthenticationError(
+            f"the VNC server hangs up in the login with {engine.login.name}",
+            hint="are the user and the password right?",
+        ) from None
     if length > _MOST_DATA_BYTES:
         raise engine.error(f"{length} bytes of one message")
     # A NUL at the end tells an empty text from none.

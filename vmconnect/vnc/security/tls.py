@@ -2,10 +2,12 @@
 
 Anonymous TLS, the TLS* kinds, keeps out who listens but not who steps in between: nobody proves
 anything. With a certificate, the X509* kinds, the server does, to `vmconnect.vnc.policy.Policy`.
+Where the number does not tell which of them comes, the server decides, and the policy judges.
 """
 
 from __future__ import annotations
 
+import enum
 import ssl
 import threading
 from typing import TYPE_CHECKING, cast
@@ -17,27 +19,36 @@ from vmconnect.vnc.policy import Policy, ServerKey
 if TYPE_CHECKING:
     from vmconnect.vnc.engine import Engine
 
-__all__ = ["TlsTunnel", "secure"]
+__all__ = ["Proof", "TlsTunnel", "secure"]
 
 _BUFFER_BYTES = 64 * 1024
+
+
+class Proof(enum.Enum):
+    """What a server may show in the handshake."""
+
+    NONE = enum.auto()
+    CERTIFICATE = enum.auto()
+    EITHER = enum.auto()
 
 
 class TlsTunnel:
     """A TLS connection, seen from the client; see `vmconnect.vnc.tunnel.Tunnel`.
 
-    ``anonymous`` takes a server without a certificate, and no other.
+    ``proof`` says whether the server has to show a certificate; ``proved``, whether it did.
     """
 
-    def __init__(self, policy: Policy, *, anonymous: bool):
+    def __init__(self, policy: Policy, proof: Proof):
         self.established = False
+        self.proved = False
         self._policy = policy
-        self._anonymous = anonymous
+        self._proof = proof
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         # OpenSSL lets nobody read while another writes.
         self._lock = threading.Lock()
-        context = _anonymous() if anonymous else _certified(policy)
+        context = _context(policy, proof)
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_hostname=policy.server_name
         )
@@ -58,8 +69,11 @@ class TlsTunnel:
             ) from error
         except ssl.SSLError as error:
             raise self._broken(error) from error
-        if not self._anonymous:
-            self._check()
+        certificate = self._tls.getpeercert(binary_form=True)
+        if certificate is not None:
+            self._check(certificate)
+        elif self._proof is Proof.CERTIFICATE or self._policy.verified or self._policy.authority:
+            raise TrustError("the VNC server shows no certificate")
         self.established = True
         return True
 
@@ -98,10 +112,8 @@ class TlsTunnel:
         except ssl.SSLError as error:
             raise self._broken(error) from error
 
-    def _check(self) -> None:
-        certificate = self._tls.getpeercert(binary_form=True)
-        if certificate is None:
-            raise TrustError("the VNC server shows no certificate")
+    def _check(self, certificate: bytes) -> None:
+        self.proved = True
         if self._policy.authority is not None:
             return  # OpenSSL has checked it.
         if self._policy.check_key is None:
@@ -117,20 +129,23 @@ class TlsTunnel:
         return RfbError(f"TLS with the VNC server fails: {what}")
 
 
-def _anonymous() -> ssl.SSLContext:
+def _context(policy: Policy, proof: Proof) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    # TLS 1.3 has no anonymous key exchange, and OpenSSL's levels of security no place for it.
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("aNULL:!eNULL:!RC4:!3DES:@SECLEVEL=0")
+    if proof is not Proof.CERTIFICATE:
+        # TLS 1.3 has no anonymous key exchange, and OpenSSL's levels of security no place for it.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        # GnuTLS takes the first that it knows, also if it has no certificate for it.
+        certified = ":HIGH" if proof is Proof.EITHER else ""
+        context.set_ciphers(f"aNULL{certified}:!eNULL:!RC4:!3DES:@SECLEVEL=0")
+    if proof is not Proof.NONE:
+        _certify(context, policy)
     return context
 
 
-def _certified(policy: Policy) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+def _certify(context: ssl.SSLContext, policy: Policy) -> None:
+    """Demand the certificate that the policy wants, and show ours."""
     try:
         if policy.authority is not None:
             context.verify_mode = ssl.CERT_REQUIRED
@@ -143,13 +158,13 @@ def _certified(policy: Policy) -> ssl.SSLContext:
             f"cannot read the certificates: {error.strerror or error}",
             hint="they should be PEM files",
         ) from error
-    return context
 
 
-def secure(engine: Engine, *, anonymous: bool) -> Reading[None]:
+def secure(engine: Engine, proof: Proof) -> Reading[None]:
     """Put all that follows through TLS, as soon as the server has shaken hands."""
-    tunnel = TlsTunnel(engine.policy, anonymous=anonymous)
+    tunnel = TlsTunnel(engine.policy, proof)
     engine.message = "TLS handshake"
-    engine.enter_tunnel(tunnel, proved=not anonymous)
+    engine.enter_tunnel(tunnel)
     while not tunnel.handshake():
         yield
+    engine.proved = tunnel.proved

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from vmconnect.errors import ConnectError
 from vmconnect.vnc.inbox import Reading
-from vmconnect.vnc.security import none, plain, sasl, vncauth
 from vmconnect.vnc.security.base import Asks, Login, log_in
 from vmconnect.vnc.security.choice import choose
 from vmconnect.vnc.security.none import NONE
@@ -18,8 +17,6 @@ from vmconnect.vnc.security.sasl import SASL
 from vmconnect.vnc.security.vncauth import VNC_AUTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from vmconnect.vnc.engine import Engine
 
 __all__ = ["SUBTYPES", "VENCRYPT"]
@@ -28,43 +25,59 @@ _VERSION = bytes((0, 2))
 _U32 = struct.Struct(">I")
 
 
-def _within_tls(
-    anonymous: bool, speak: Callable[[Engine], Reading[None]], engine: Engine
-) -> Reading[None]:
-    from vmconnect.vnc.security.tls import secure  # With Python's ssl: 10 ms.
+def _handshake(engine: Engine, proof: str) -> Reading[None]:
+    from vmconnect.vnc.security.tls import Proof, secure  # With Python's ssl: 10 ms.
 
     (accepted,) = yield from engine.inbox.read(1)
     if accepted != 1:
         raise ConnectError(
             "the VNC server cannot do what it offers: TLS", hint="see its log for the reason"
         )
-    name = engine.message
-    yield from secure(engine, anonymous=anonymous)
-    engine.message = name
-    yield from speak(engine)
+    yield from secure(engine, Proof[proof])
 
 
-def _tls(number: int, name: str, speak: Callable[[Engine], Reading[None]], asks: Asks) -> Login:
-    within = functools.partial(_within_tls, True, speak)
-    return Login(number, name, within, asks, encrypts=True)
+def _within(proof: str, inner: Login, engine: Engine) -> Reading[None]:
+    yield from _handshake(engine, proof)
+    engine.message = engine.login.name
+    yield from inner.speak(engine)
 
 
-def _x509(number: int, name: str, speak: Callable[[Engine], Reading[None]], asks: Asks) -> Login:
-    within = functools.partial(_within_tls, False, speak)
-    return Login(number, name, within, asks, encrypts=True, proves=True)
+def _sasl(engine: Engine) -> Reading[None]:
+    yield from _handshake(engine, "EITHER")
+    engine.login = X509_SASL if engine.proved else TLS_SASL
+    engine.message = engine.login.name
+    yield from SASL.speak(engine)
 
+
+def _tls(number: int, inner: Login) -> Login:
+    speak = functools.partial(_within, "NONE", inner)
+    return Login(number, f"TLS{_SUFFIXES[inner]}", speak, inner.asks, encrypts=True)
+
+
+def _x509(number: int, inner: Login) -> Login:
+    speak = functools.partial(_within, "CERTIFICATE", inner)
+    name = f"X509{_SUFFIXES[inner]}"
+    return Login(number, name, speak, inner.asks, encrypts=True, proves=True)
+
+
+_SUFFIXES = {PLAIN: "Plain", VNC_AUTH: "Vnc", NONE: "None"}
+
+# rfbproto says 263 for TLSSASL and 264 for X509SASL, QEMU (ui/vnc.h) and gtk-vnc have them the
+# other way round. What the server shows tells.
+X509_SASL = Login(264, "X509SASL", _sasl, Asks.USER, encrypts=True, proves=True)
+TLS_SASL = Login(263, "TLSSASL", _sasl, Asks.USER, encrypts=True, proves=True)
 
 SUBTYPES: tuple[Login, ...] = (
-    _x509(264, "X509SASL", sasl.speak, Asks.USER),
-    _x509(262, "X509Plain", plain.speak, Asks.USER),
-    _x509(261, "X509Vnc", vncauth.speak, Asks.PASSWORD),
-    _x509(260, "X509None", none.speak, Asks.NOTHING),
+    X509_SASL,
+    _x509(262, PLAIN),
+    _x509(261, VNC_AUTH),
+    _x509(260, NONE),
     RA2_256,
     RA2,
-    _tls(263, "TLSSASL", sasl.speak, Asks.USER),
-    _tls(259, "TLSPlain", plain.speak, Asks.USER),
-    _tls(258, "TLSVnc", vncauth.speak, Asks.PASSWORD),
-    _tls(257, "TLSNone", none.speak, Asks.NOTHING),
+    TLS_SASL,
+    _tls(259, PLAIN),
+    _tls(258, VNC_AUTH),
+    _tls(257, NONE),
     RA2NE_256,
     RA2NE,
     SASL,
