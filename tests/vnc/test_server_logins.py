@@ -282,7 +282,9 @@ def test_xtigervnc(
 
 
 @pytest.fixture
-def x11vnc(xtigervnc: Callable[..., RealServer], directory: Path) -> Iterator[Callable[..., Door]]:
+def x11vnc(
+    xtigervnc: Callable[..., RealServer], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Door]]:
     """Start x11vncs with the given options."""
     if shutil.which("x11vnc") is None:
         pytest.skip("needs x11vnc (apt install x11vnc)")
