@@ -1,6 +1,6 @@
 """Every login that a server here has, against that server: QEMU, Xtigervnc, x11vnc.
 
-RA2, Apple's and Microsoft's logins are in test_logins.py, against what the tests play themselves:
+RA2, Apple's and Microsoft's logins are in test_logins.py, against servers that the tests play:
 no server of Debian 12 has them.
 """
 
