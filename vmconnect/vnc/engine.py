@@ -305,6 +305,9 @@ class Engine:
 
     def _run(self) -> Reading[None]:
         yield from handshake(self)
+        yield from self._messages()
+
+    def _messages(self) -> Reading[None]:
         while True:
             self.message = "message type"
             (kind,) = yield from self.inbox.read(1)
