@@ -11,14 +11,19 @@ def _replay(name: str, files: list[str]) -> None:
     from fuzz.targets import TARGETS
 
     for file in files:
-        TARGETS[name](Path(file).read_bytes())
+        TARGETS[name](Path(file).read_bytes(), always=True)
         print(f"{file}: nothing is wrong")
 
 
 def _fuzz(name: str, corpus: str, options: list[str]) -> None:
-    # The counters of a kernel that was compiled for coverage are found in atheris' own library.
+    # What a kernel that was compiled for coverage calls is in a library of atheris'.
     sys.setdlopenflags(os.RTLD_GLOBAL | os.RTLD_NOW)
     import atheris
+
+    if "LD_PRELOAD" not in os.environ:
+        from atheris import core_with_libfuzzer
+
+        assert core_with_libfuzzer
 
     with atheris.instrument_imports(include=["vmconnect.vnc"]):
         from vmconnect.vnc import _kernel, engine
@@ -31,7 +36,10 @@ def _fuzz(name: str, corpus: str, options: list[str]) -> None:
     directory = Path(corpus)
     if not directory.exists() or not any(directory.iterdir()):
         write_seeds(name, directory)
-    atheris.Setup([f"fuzz {name}", *options, str(directory)], TARGETS[name])
+    arguments = [f"fuzz {name}", *options, str(directory)]
+    # Unless a sanitizer's library was loaded before, which brings a libFuzzer of its own.
+    built_in = "LD_PRELOAD" not in os.environ
+    atheris.Setup(arguments, TARGETS[name], internal_libfuzzer=built_in)
     atheris.Fuzz()
 
 

@@ -6,7 +6,7 @@ that is new is looked after by the oracle, which runs every so many bytes throug
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tests.vnc.wire import hello
 from tests.vnc.writer import FORMATS
@@ -64,16 +64,13 @@ class Room:
         engine._events, engine._out = [], bytearray()
         engine.clipboard, engine.jpeg_tables = Clipboard(), {}
         engine.clipboard.cut("ours")
-        if engine.layout is not layout:
+        if engine._colour_map.any() or engine.layout is not layout:
+            engine._colour_map.fill(0)
             engine._use(engine.layout.form)
         _blank(engine)
         engine._steps = engine._messages()
         next(engine._steps)
         return engine
-
-    def all(self) -> Iterable[Engine]:
-        """Return all engines that there are."""
-        return [engine for engine, _ in self._engines.values()]
 
 
 def _blank(engine: Engine) -> None:
@@ -90,3 +87,5 @@ def _blank(engine: Engine) -> None:
     engine.damage.used = 0
     for stream in engine.walk._streams:
         stream.reset()
+    for batch in engine.walk._batches:
+        batch.count = 0

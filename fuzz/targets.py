@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from fuzz.oracle import ALLOWED, OFTEN, check, check_bounds
 from fuzz.wrap import WRAPS, Wrap
@@ -14,7 +14,16 @@ from vmconnect.vnc.security import LOGINS
 
 __all__ = ["TARGETS", "Target", "handshake_bytes"]
 
-Target = Callable[[bytes], None]
+
+class Target(Protocol):
+    """What is fuzzed: raises AssertionError, or whatever the engine should not have raised.
+
+    With ``always`` it makes all comparisons, which else are made for one of many inputs.
+    """
+
+    def __call__(self, data: bytes, *, always: bool = False) -> None:
+        """Let the engine read what is made of ``data``."""
+
 
 _VERSIONS = b"RFB 003.003\n", b"RFB 003.007\n", b"RFB 003.008\n"
 
@@ -60,17 +69,18 @@ def _wrapped(wrap: Wrap, data: bytes, *, always: bool = False) -> None:
     check(wrap(data), always=always)
 
 
-TARGETS: dict[str, Target] = {
-    **{name: partial(_wrapped, wrap) for name, wrap in WRAPS.items()},
-    "handshake": handshake,
-    "differential": lambda data: _differential(data),
-}
-"""By name; ``differential`` takes a byte more, which chooses one of the encodings' targets."""
-
 _NAMES = tuple(WRAPS)
 
 
-def _differential(data: bytes) -> None:
+def _differential(data: bytes, *, always: bool = True) -> None:
     """Compare every execution with all others, not only one of many."""
-    if data:
+    if data and always:
         check(WRAPS[_NAMES[data[0] % len(_NAMES)]](data[1:]), always=True)
+
+
+TARGETS: dict[str, Target] = {
+    **{name: partial(_wrapped, wrap) for name, wrap in WRAPS.items()},
+    "handshake": handshake,
+    "differential": _differential,
+}
+"""By name; ``differential`` takes a byte more, which chooses one of the encodings' targets."""
