@@ -72,6 +72,8 @@ def seeds(name: str, count: int = 60) -> list[bytes]:
             for index, other in enumerate(WRAPS)
             for seed in seeds(other, 12)
         ]
+    if name == "kernel":
+        return [seed for _ in range(9) for seed in _kernels(chance)]
     if name == "stream":
         return _streams(chance, count)
     if name == "jpeg-21":
@@ -82,6 +84,22 @@ def seeds(name: str, count: int = 60) -> list[bytes]:
             for options in ({"quality": 5}, {"progressive": True}, {"subsampling": 2})
         ]
     return [_of_encoding(name, i % len(FORM_NAMES), chance) for i in range(count)]
+
+
+def _kernels(chance: random.Random) -> list[bytes]:
+    """Return a rectangle of each encoding, with what its stream holds before it."""
+    found = []
+    form = chance.randrange(len(FORM_NAMES))
+    writer = _Plain(chance, FORMATS[FORM_NAMES[form]], WIDTH, HEIGHT)
+    for write in (*writer.encodings, writer.zywrle):
+        rectangle = write(*writer.place())
+        held = b""
+        if rectangle[11] in {6, 16, 17}:
+            held = rectangle[16:]
+            rectangle = rectangle[:12] + long(1) + b"x"
+        head = bytes((form, 1, min(255, -(-len(held) // 4)), 7))
+        found.append(head + held + bytes(-len(held) % 4) + rectangle)
+    return found
 
 
 def _streams(chance: random.Random, count: int) -> list[bytes]:
