@@ -13,7 +13,7 @@ from fuzz.room import FORM_NAMES
 from tests.vnc.writer import FORMATS
 from vmconnect.vnc import _kernel
 from vmconnect.vnc.damage import CAPACITY
-from vmconnect.vnc.jobs import JOB, STREAMS, Kind
+from vmconnect.vnc.jobs import JOB, STREAMS, Fault, Kind
 from vmconnect.vnc.layout import Layout
 
 __all__ = ["kernel"]
@@ -28,6 +28,7 @@ _OUTSIDE[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = False
 _JOBS = np.zeros(64, JOB)
 _TABLE = _kernel.Table(_JOBS)
 _BOXES = np.zeros((CAPACITY, 4), np.int32)
+_FAULTS = set(Fault)
 _IMAGES = np.zeros(0, np.uint32)
 _FORMATS = [_kernel.Format(Layout.of(FORMATS[name])) for name in FORM_NAMES]
 
@@ -51,6 +52,6 @@ def kernel(data: bytes, *, always: bool = False) -> None:
     )
     assert 0 <= used <= CAPACITY
     assert last <= count
-    assert 0 <= fault <= 6
+    assert fault in _FAULTS
     if always or not sum(head) % 16:
         assert (_SURFACE[_OUTSIDE] == _CANARY).all(), "pixels outside of the screen"
