@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from fuzz.room import FORM_NAMES, HEIGHT, HELLO, WIDTH, Room, new_engine
+from fuzz.room import FORM_NAMES, HEIGHT, WIDTH, Room, new_engine
 from tests.vnc.reference import Bytes, Reference
 from tests.vnc.writer import FORMATS
 from vmconnect.errors import AuthenticationError, ConnectError, ResourceError, RfbError
@@ -101,6 +101,10 @@ def _cut(data: bytes, chance: int) -> Iterable[bytes]:
         place += size
 
 
+# What the plain decoder does not know of Tight: JPEG, of which decoders may round as they like,
+# and pixels that are not compressed.
+_TIGHT, _NOT_KNOWN = (7).to_bytes(4, "big"), {9, 10, 14}
+
 # How an error begins that means no more than the end of the bytes.
 _END = "the VNC server closed"
 
@@ -155,6 +159,8 @@ def _compare_reference(said: Said, engine: Engine, outcome: Outcome) -> None:
         return
     if outcome.pixels.shape != (HEIGHT, WIDTH) or len(said.rectangles) > 1:
         return
+    if said.rectangles[0][8:12] == _TIGHT and said.rectangles[0][12] >> 4 in _NOT_KNOWN:
+        return
     reference = Reference(WIDTH, HEIGHT, FORMATS[said.form_name])
     reference.level = said.level
     for rectangle in said.rectangles:
@@ -169,6 +175,3 @@ def _compare_reference(said: Said, engine: Engine, outcome: Outcome) -> None:
             return
     expected = np.array(reference.screen, np.uint8).reshape(HEIGHT, WIDTH, 3)
     assert (engine.framebuffer.rgb() == expected).all(), "the plain decoder draws something else"
-
-
-assert HELLO

@@ -28,15 +28,13 @@ FORM_NAMES: Sequence[str] = tuple(FORMATS)
 
 # Screens of a gigabyte are allowed, and to fill one takes a second.
 _MAX_PIXELS = 1 << 20
-engine_module.MAX_PIXELS = _MAX_PIXELS  # type: ignore[misc]
+engine_module.MAX_PIXELS = _MAX_PIXELS  # type: ignore[attr-defined]
 
 
 def new_engine(form: str, level: int = 0, kernel: Kernel | None = None, threads: int = 1) -> Engine:
     """Return a new engine past its handshake, with ``level`` as ZYWRLE's (0 to 3)."""
     encodings = (*OFFERED, QUALITIES[(8, 7, 4, 1)[level]])
-    engine = Engine(
-        pixel_format=FORMATS[form], encodings=encodings, kernel=kernel, threads=threads
-    )
+    engine = Engine(pixel_format=FORMATS[form], encodings=encodings, kernel=kernel, threads=threads)
     engine.receive(HELLO)
     engine.data_to_send()
     engine.walk.wavelet_level = level

@@ -68,9 +68,7 @@ def seeds(name: str, count: int = 60) -> list[bytes]:
         return [*bodies, b"".join(bodies)]
     if name == "differential":
         return [
-            bytes((index,)) + seed
-            for index, other in enumerate(WRAPS)
-            for seed in seeds(other, 12)
+            bytes((index,)) + seed for index, other in enumerate(WRAPS) for seed in seeds(other, 12)
         ]
     if name == "kernel":
         return [seed for _ in range(9) for seed in _kernels(chance)]
@@ -108,8 +106,15 @@ def _streams(chance: random.Random, count: int) -> list[bytes]:
         form = i % len(FORM_NAMES)
         writer = Writer(chance, FORMATS[FORM_NAMES[form]], WIDTH, HEIGHT)
         found.append(bytes((form,)) + update(*(writer.rectangles(1) for _ in range(3))))
-    others = b"\2", b"\3\0\0\0" + string(b"text"), b"\1\0\0\0\0\1" + bytes(6)
-    others += b"\xf8\0\0\0\x80\0\0\1\2ab", b"\x96", b"\xfa\0\1\1", b"\xff\1\0\2" + string(b"wave")
+    others = [
+        b"\2",
+        b"\3\0\0\0" + string(b"text"),
+        b"\1\0\0\0\0\1" + bytes(6),
+        b"\xf8\0\0\0\x80\0\0\1\2ab",
+        b"\x96",
+        b"\xfa\0\1\1",
+        b"\xff\1\0\2" + string(b"wave"),
+    ]
     return found + [b"\0" + other for other in (*others, b"".join(others))]
 
 

@@ -175,7 +175,7 @@ PSEUDO = tuple(number for number, encoding in ENCODINGS.items() if not encoding.
 def pseudo(data: bytes) -> Said:
     """Wrap bodies of pseudo-encodings, each with its length before it, to one update."""
     form, data = data[:1] or b"\0", data[1:]
-    rectangles = []
+    rectangles: list[bytes] = []
     while data and len(rectangles) < 16:
         number, x, y, width, height, length = data[:6].ljust(6, b"\0")
         body, data = data[6 : 6 + length], data[6 + length :]

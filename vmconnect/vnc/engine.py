@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vmconnect.errors import (
     ConnectionLostError,
+    ResourceError,
     RfbError,
     StateError,
     VmconnectError,

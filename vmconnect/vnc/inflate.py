@@ -78,7 +78,9 @@ class Inflater:
         other._recent = self._recent
         return other
 
-    def inflate(self, data: bytes | memoryview, limit: int, *, last: bool = False) -> bytes:
+    def inflate(
+        self, data: bytes | bytearray | memoryview, limit: int, *, last: bool = False
+    ) -> bytes:
         """Return all that ``data`` inflates to.
 
         Raises InflateError if that is more than ``limit`` bytes, if the stream is broken, or if
