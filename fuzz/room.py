@@ -17,7 +17,7 @@ from vmconnect.vnc.extensions import Clipboard
 from vmconnect.vnc.states import State
 from vmconnect.vnc.walk import Kernel
 
-__all__ = ["FORM_NAMES", "HEIGHT", "HELLO", "WIDTH", "Room", "new_engine"]
+__all__ = ["FORM_NAMES", "HEIGHT", "HELLO", "WIDTH", "Room", "bound_screens", "new_engine"]
 
 WIDTH, HEIGHT = 70, 40
 """Large enough for a second column of ZRLE's tiles, and small enough to be compared often."""
@@ -26,9 +26,9 @@ HELLO = hello(WIDTH, HEIGHT)
 
 FORM_NAMES: Sequence[str] = tuple(FORMATS)
 
-# Screens of a gigabyte are allowed, and to fill one takes a second.
-_MAX_PIXELS = 1 << 20
-engine_module.MAX_PIXELS = _MAX_PIXELS  # type: ignore[attr-defined]
+def bound_screens() -> None:
+    """Allow no screens of a gigabyte, which take a second to fill: for fuzzing alone."""
+    engine_module.MAX_PIXELS = 1 << 20  # type: ignore[attr-defined]
 
 
 def new_engine(form: str, level: int = 0, kernel: Kernel | None = None, threads: int = 1) -> Engine:
