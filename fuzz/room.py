@@ -26,6 +26,7 @@ HELLO = hello(WIDTH, HEIGHT)
 
 FORM_NAMES: Sequence[str] = tuple(FORMATS)
 
+
 def bound_screens() -> None:
     """Allow no screens of a gigabyte, which take a second to fill: for fuzzing alone."""
     engine_module.MAX_PIXELS = 1 << 20  # type: ignore[attr-defined]
