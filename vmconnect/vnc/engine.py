@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vmconnect.errors import (
     ConnectionLostError,
+    ResourceError,
     RfbError,
     StateError,
     VmconnectError,
@@ -40,10 +41,13 @@ from vmconnect.vnc.text import printable
 from vmconnect.vnc.tunnel import Tunnel
 from vmconnect.vnc.walk import Kernel, Walk, best_kernel
 
-__all__ = ["MAX_NAME_BYTES", "Engine"]
+__all__ = ["MAX_NAME_BYTES", "MAX_UNSENT_BYTES", "Engine"]
 
 MAX_NAME_BYTES = 64 * 1024
 """A desktop name beyond this breaks the connection."""
+
+MAX_UNSENT_BYTES = 8 * 1024 * 1024
+"""A server that asks for more than this at once, by fences or for our clipboard, is broken."""
 
 _U32 = struct.Struct(">I")
 
@@ -233,7 +237,12 @@ class Engine:
     # What the steps use: the handshake, the logins, the encodings.
 
     def send(self, data: bytes) -> None:
-        """Put bytes into `data_to_send`."""
+        """Put bytes into `data_to_send`.
+
+        Raises RfbError if they are not fetched from there while a server asks for ever more.
+        """
+        if len(self._out) + len(data) > MAX_UNSENT_BYTES:
+            raise self.error(f"answers of more than {MAX_UNSENT_BYTES} bytes are asked for at once")
         self._out += data
 
     def emit(self, event: Event) -> None:
@@ -354,6 +363,9 @@ class Engine:
 
     def _run(self) -> Reading[None]:
         yield from handshake(self)
+        yield from self._messages()
+
+    def _messages(self) -> Reading[None]:
         while True:
             self.message = "message type"
             (kind,) = yield from self.inbox.read(1)
@@ -371,6 +383,9 @@ class Engine:
         """Go on as far as the bytes reach."""
         try:
             next(self._steps)
+        except MemoryError as error:
+            self._close()
+            raise ResourceError(f"no memory for what {self.message} brings") from error
         except BaseException:
             self._close()
             raise
