@@ -28,12 +28,13 @@ def _fuzz(name: str, corpus: str, options: list[str]) -> None:
     with atheris.instrument_imports(include=["vmconnect.vnc"]):
         from vmconnect.vnc import _kernel, engine
 
-    from fuzz.room import bound_screens
+    from fuzz.room import bound_screens, one_key
     from fuzz.seeds import write_seeds
     from fuzz.targets import TARGETS
 
     assert engine
     bound_screens()
+    one_key()
     print(f"kernel: {_kernel.__file__}", file=sys.stderr)
     directory = Path(corpus)
     if not directory.exists() or not any(directory.iterdir()):

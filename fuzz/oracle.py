@@ -13,7 +13,7 @@ from PIL import UnidentifiedImageError
 from fuzz.room import FORM_NAMES, HEIGHT, WIDTH, Room, new_engine
 from tests.vnc.reference import Bytes, Reference
 from tests.vnc.writer import FORMATS
-from vmconnect.errors import AuthenticationError, ConnectError, ResourceError, RfbError
+from vmconnect.errors import AuthenticationError, ConnectError, ResourceError, RfbError, TrustError
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import Event
 from vmconnect.vnc.framebuffer import Pixels
@@ -21,7 +21,7 @@ from vmconnect.vnc.numpy_kernel import NumpyKernel
 
 __all__ = ["Said", "check", "check_bounds", "run"]
 
-ALLOWED = RfbError, AuthenticationError, ConnectError, ResourceError
+ALLOWED = RfbError, AuthenticationError, ConnectError, ResourceError, TrustError
 """All that `Engine.receive` says it raises."""
 
 MOST_WAITING = 40 * 1024 * 1024

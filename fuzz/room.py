@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from tests.vnc.wire import hello
 from tests.vnc.writer import FORMATS
 from vmconnect.vnc import engine as engine_module
@@ -17,7 +19,16 @@ from vmconnect.vnc.extensions import Clipboard
 from vmconnect.vnc.states import State
 from vmconnect.vnc.walk import Kernel
 
-__all__ = ["FORM_NAMES", "HEIGHT", "HELLO", "WIDTH", "Room", "bound_screens", "new_engine"]
+__all__ = [
+    "FORM_NAMES",
+    "HEIGHT",
+    "HELLO",
+    "WIDTH",
+    "Room",
+    "bound_screens",
+    "new_engine",
+    "one_key",
+]
 
 WIDTH, HEIGHT = 70, 40
 """Large enough for a second column of ZRLE's tiles, and small enough to be compared often."""
@@ -30,6 +41,12 @@ FORM_NAMES: Sequence[str] = tuple(FORMATS)
 def bound_screens() -> None:
     """Allow no screens of a gigabyte, which take a second to fill: for fuzzing alone."""
     engine_module.MAX_PIXELS = 1 << 20  # type: ignore[attr-defined]
+
+
+def one_key() -> None:
+    """Let RA2 always have the same key of ours: a new one takes a tenth of a second."""
+    key = rsa.generate_private_key(65537, 2048)
+    rsa.generate_private_key = lambda *_: key  # type: ignore[assignment]
 
 
 def new_engine(form: str, level: int = 0, kernel: Kernel | None = None, threads: int = 1) -> Engine:

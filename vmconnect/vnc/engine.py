@@ -144,8 +144,9 @@ class Engine:
 
         A large ``data`` is read where it lies, without a copy. Raises RfbError for what the
         protocol does not allow, AuthenticationError or ConnectError if the server refuses us,
-        ResourceError if memory is short; the engine is CLOSED then, and what happened before is
-        in `events`. Raises StateError when CLOSED already.
+        TrustError if the policy refuses the server, ResourceError if memory is short; the engine
+        is CLOSED then, and what happened before is in `events`. Raises StateError when CLOSED
+        already.
         """
         self._check_open()
         view = memoryview(data).cast("B")
