@@ -46,7 +46,7 @@ def bound_screens() -> None:
 def one_key() -> None:
     """Let RA2 always have the same key of ours: a new one takes a tenth of a second."""
     key = rsa.generate_private_key(65537, 2048)
-    rsa.generate_private_key = lambda *_: key  # type: ignore[assignment]
+    rsa.generate_private_key = lambda *_: key
 
 
 def new_engine(form: str, level: int = 0, kernel: Kernel | None = None, threads: int = 1) -> Engine:
