@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Debian and Ubuntu packages, by what needs them. Only those missing are installed.
 RUN_PACKAGES := qemu-system-x86 openssh-client zstd
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools x11vnc xclip cpio binutils mount libpam-wrapper libsasl2-modules sasl2-bin
+TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools x11vnc xclip cpio binutils mount libpam-wrapper libsasl2-modules sasl2-bin sway swaybg wayvnc
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check bench clean
