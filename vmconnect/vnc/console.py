@@ -78,8 +78,8 @@ class Console(Channel):
     """A live connection to a machine's screen; made by `open`, safe to use from any thread.
 
     A thread reads and decodes, so ``framebuffer`` is always as the server last told. ``keyboard``,
-    ``mouse`` and ``clipboard`` never wait for the network. What ends the connection is in ``reason`` and raised
-    by whatever waits or sends.
+    ``mouse`` and ``clipboard`` never wait for the network. What ends the connection is in
+    ``reason`` and raised by whatever waits or sends.
     """
 
     def __init__(self, machine: str, stream: Stream, engine: Engine):
