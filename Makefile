@@ -36,7 +36,7 @@ bench: $(VENV)/.dev  ## measure against ssh and scp, in one run on one guest
 clean:  ## remove the venv and what was built
 	rm -rf $(VENV) build dist *.egg-info vmconnect/vnc/_kernel.c vmconnect/vnc/_kernel.*.so
 
-$(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*.pyx vmconnect/vnc/_kernel/*.pxi) Makefile
+$(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*.pyx vmconnect/vnc/_kernel/*.pxi vmconnect/vnc/_kernel/*/*.h) Makefile
 	@scripts/system-packages --python $(PYTHON) $(RUN_PACKAGES) $(BUILD_PACKAGES)
 	@scripts/venv $(PYTHON) $(VENV) '.[window]'
 	@touch $@

@@ -4,12 +4,16 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
+ROOM = Path("vmconnect/vnc")
+PARTS = ROOM / "_kernel"
+
 setup(
     ext_modules=[
         Extension(
             "vmconnect.vnc._kernel",
-            ["vmconnect/vnc/_kernel.pyx"],
-            depends=sorted(str(path) for path in Path("vmconnect/vnc/_kernel").glob("*.pxi")),
+            [f"{ROOM}/_kernel.pyx"],
+            depends=sorted(str(path) for path in (*PARTS.glob("*.pxi"), *PARTS.glob("*/*.h"))),
+            include_dirs=[str(ROOM)],
             extra_compile_args=["-O3", "-g0"],
             # Without a compiler the package still installs: vnc falls back to numpy.
             optional=True,

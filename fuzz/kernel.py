@@ -13,7 +13,8 @@ from fuzz.room import FORM_NAMES
 from tests.vnc.writer import FORMATS
 from vmconnect.vnc import _kernel
 from vmconnect.vnc.damage import CAPACITY
-from vmconnect.vnc.jobs import JOB, STREAMS, Fault, Kind
+from vmconnect.vnc.framebuffer import Pixels
+from vmconnect.vnc.jobs import JOB, STREAMS, Fault
 from vmconnect.vnc.layout import Layout
 
 __all__ = ["kernel"]
@@ -33,6 +34,11 @@ _IMAGES = np.zeros(0, np.uint32)
 _FORMATS = [_kernel.Format(Layout.of(FORMATS[name])) for name in FORM_NAMES]
 
 
+def _blank(number: int) -> Pixels:
+    """Stand in for a picture that only a library can decode."""
+    return np.zeros((_JOBS["height"][number], _JOBS["width"][number]), np.uint32)
+
+
 def kernel(data: bytes, *, always: bool = False) -> None:
     """Find and draw: format, level, how much of ``data`` the streams hold, and the bytes."""
     head, body = data[:4].ljust(4, b"\0"), data[4:]
@@ -44,11 +50,8 @@ def kernel(data: bytes, *, always: bool = False) -> None:
     )
     assert 0 <= stop <= len(wire)
     assert 0 <= count <= 1 + head[3] % 64
-    pictures = (_JOBS["kind"][:count] == Kind.JPEG) | (_JOBS["kind"][:count] == Kind.PNG)
-    if pictures.any():
-        count = int(pictures.argmax())
     used, last, fault = _kernel.draw(
-        wire, form, _TABLE, 0, count, inflated, _IMAGES, _PIXELS, _BOXES, 0, head[1] & 3
+        wire, form, _TABLE, 0, count, inflated, _IMAGES, _PIXELS, _BOXES, 0, head[1] & 3, _blank
     )
     assert 0 <= used <= CAPACITY
     assert last <= count

@@ -26,6 +26,10 @@ NOTHING = (b"",) * STREAMS
 NO_IMAGES = np.zeros(0, np.uint32)
 
 
+def never(number: int) -> Pixels:
+    raise AssertionError(f"job {number} is no picture")
+
+
 def scan(data: bytes, count: int = 65535, start: int = 0, budget: int = 1 << 24) -> tuple[int, int]:
     jobs = np.zeros(100, JOB)
     table = _kernel.Table(jobs)
@@ -57,6 +61,7 @@ def draw(jobs: Jobs, data: bytes = bytes(64), pixels: Pixels | None = None) -> i
         boxes,
         0,
         0,
+        never,
     )[2]
 
 
@@ -192,14 +197,16 @@ def test_the_kernel_checks_its_arguments() -> None:
     pixels = noise(4, 4)
     for wrong, used in ((boxes, CAPACITY + 1), (boxes, -1), (boxes[:1], 0), (boxes[:, :3], 0)):
         with pytest.raises(ValueError, match=r"boxes|contiguous"):
-            _kernel.draw(data, FORM, jobs, 0, 1, NOTHING, NO_IMAGES, pixels, wrong, used, 0)
+            _kernel.draw(data, FORM, jobs, 0, 1, NOTHING, NO_IMAGES, pixels, wrong, used, 0, never)
     with pytest.raises(ValueError, match="row"):
-        _kernel.draw(data, FORM, jobs, 0, 1, NOTHING, NO_IMAGES, pixels[:, ::2], boxes, 0, 0)
+        _kernel.draw(data, FORM, jobs, 0, 1, NOTHING, NO_IMAGES, pixels[:, ::2], boxes, 0, 0, never)
     for first, last in ((-1, 1), (0, 4), (2, 1)):
         with pytest.raises(ValueError, match="first"):
-            _kernel.draw(data, FORM, jobs, first, last, NOTHING, NO_IMAGES, pixels, boxes, 0, 0)
+            _kernel.draw(
+                data, FORM, jobs, first, last, NOTHING, NO_IMAGES, pixels, boxes, 0, 0, never
+            )
     with pytest.raises(ValueError, match="stream"):
-        _kernel.draw(data, FORM, jobs, 0, 1, NOTHING[1:], NO_IMAGES, pixels, boxes, 0, 0)
+        _kernel.draw(data, FORM, jobs, 0, 1, NOTHING[1:], NO_IMAGES, pixels, boxes, 0, 0, never)
     with pytest.raises(ValueError, match="count"):
         _kernel.gather(data, jobs, 4, 0)
     rows["length"] = 21

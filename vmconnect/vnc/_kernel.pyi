@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,11 @@ class Format:
 
 class Table:
     def __init__(self, jobs: Jobs) -> None: ...
+
+class JpegDecoder:
+    def decode(
+        self, data: bytes | memoryview, picture: Pixels, swapped: bool, how: int = 2
+    ) -> bool: ...
 
 def scan(
     data: memoryview,
@@ -40,6 +46,7 @@ def draw(
     boxes: Boxes,
     used: int,
     wavelet_level: int,
+    decode: Callable[[int], Pixels],
 ) -> tuple[int, int, int]: ...
 def measure_hextile(
     data: memoryview,

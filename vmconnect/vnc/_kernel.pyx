@@ -78,6 +78,7 @@ include "_kernel/tiles.pxi"
 include "_kernel/wavelets.pxi"
 include "_kernel/tight.pxi"
 include "_kernel/scan.pxi"
+include "_kernel/jpeg.pxi"
 include "_kernel/draw.pxi"
 
 
@@ -86,6 +87,9 @@ cdef class Format:
 
     cdef Layout layout
     cdef const uint32_t[::1] colours
+    cdef JpegDecoder jpegs
+    # Whether pictures have red lowest, or blue; elsewhere their words are made in Python.
+    cdef bint swapped, usual
 
     def __init__(self, layout):
         """Take all from ``layout``, which must not change."""
@@ -107,6 +111,9 @@ cdef class Format:
         for i in range(3):
             if not 0 <= self.layout.shift[i] < 32 or not 0 <= self.layout.wire_shift[i] < 32:
                 raise ValueError("colours are shifted by 0 to 31 bits")
+        self.jpegs = JpegDecoder()
+        self.swapped = layout.shifts == (0, 8, 16)
+        self.usual = self.swapped or layout.shifts == (16, 8, 0)
         self.colours = layout.colours
         self.layout.colour_count = self.colours.shape[0]
         self.layout.colours = &self.colours[0] if self.layout.colour_count else NULL
@@ -187,8 +194,10 @@ def draw(
     int32_t[:, ::1] boxes not None,
     Py_ssize_t used,
     int wavelet_level,
+    decode,
 ):
     """Draw what was found, as `vmconnect.vnc.walk.Draw` says."""
+    cdef const uint32_t[:, ::1] picture
     cdef Layout* layout = &form.layout
     cdef Py_ssize_t screen_height = pixels.shape[0]
     cdef Py_ssize_t screen_width = pixels.shape[1]
@@ -269,6 +278,15 @@ def draw(
                         fault = OUTSIDE
                         break
                     _copy(&area, &pixels[from_y, from_x])
+                elif job.kind == JPEG or job.kind == PNG:
+                    if job.kind != JPEG or not form.usual or not _decode_jpeg(
+                        form.jpegs._decoder, plain.at, plain.end, &area, form.swapped, IN_PAIRS
+                    ):
+                        with gil:
+                            picture = decode(i)
+                            if picture.shape[0] != area.height or picture.shape[1] != area.width:
+                                raise ValueError("a picture must be as large as its rectangle")
+                        _paste(&area, &picture[0, 0])
                 else:
                     if not 0 <= job.palette <= data_size:
                         fault = SHORT

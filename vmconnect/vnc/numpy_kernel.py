@@ -95,6 +95,7 @@ class NumpyKernel:
         boxes: Boxes,
         used: int,
         wavelet_level: int,
+        decode: Callable[[int], Pixels],
     ) -> tuple[int, int, int]:
         """Draw jobs."""
         streams = [Source(part) for part in inflated]
@@ -112,6 +113,8 @@ class NumpyKernel:
             try:
                 if job["kind"] == Kind.IMAGE:
                     area[:] = images[start : start + area.size].reshape(area.shape)
+                elif job["kind"] in {Kind.JPEG, Kind.PNG}:
+                    area[:] = decode(number)
                 else:
                     draw = _drawing(job, data, form, pixels, wavelet_level)
                     draw(area, wire if source == WIRE else streams[source])

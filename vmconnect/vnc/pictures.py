@@ -12,6 +12,11 @@ from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.inflate import InflateError, Inflater
 from vmconnect.vnc.layout import Layout
 
+try:
+    from vmconnect.vnc._kernel import JpegDecoder
+except ImportError:  # It was not compiled.
+    JpegDecoder = None  # type: ignore[assignment, misc]
+
 __all__ = ["MAX_PNG_PIXELS", "MAX_SCANS", "PictureError", "decode_jpeg", "decode_png"]
 
 MAX_SCANS = 100
@@ -30,12 +35,18 @@ _SCAN = b"\xff\xda"
 # simplejpeg's names for words with red, green, blue at these places.
 _COLOUR_SPACES = {(16, 8, 0): "BGRX", (0, 8, 16): "RGBX"}
 
+# Those that nobody uses just now.
+_DECODERS: list[JpegDecoder] = []
+
 
 def decode_jpeg(data: memoryview, picture: Pixels, layout: Layout) -> None:
     """Decode a JPEG into ``picture``, contiguous words of (height, width).
 
-    Raises PictureError.
+    What servers send is decoded by ours; what it refuses, being of another kind or broken, goes to
+    libjpeg-turbo. Raises PictureError.
     """
+    if _decode_baseline(data, picture, layout):
+        return
     import simplejpeg
 
     if (scans := bytes(data).count(_SCAN)) > MAX_SCANS:
@@ -49,6 +60,21 @@ def decode_jpeg(data: memoryview, picture: Pixels, layout: Layout) -> None:
         raise PictureError(f"its JPEG has {decoded.shape[1]}x{decoded.shape[0]} pixels")
     if layout.shifts not in _COLOUR_SPACES:
         picture[:] = layout.rgb_words(decoded[:, :, :3])
+
+
+def _decode_baseline(data: memoryview, picture: Pixels, layout: Layout) -> bool:
+    """Decode a JPEG of the usual kind; return whether it was one."""
+    if JpegDecoder is None or layout.shifts not in _COLOUR_SPACES:
+        return False
+    # One thread takes what another has put back: each decoder has one user at a time.
+    try:
+        decoder = _DECODERS.pop()
+    except IndexError:
+        decoder = JpegDecoder()
+    try:
+        return decoder.decode(data, picture, layout.shifts[0] == 0)
+    finally:
+        _DECODERS.append(decoder)
 
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -115,11 +115,14 @@ class Kernel(Protocol):
         boxes: Boxes,
         used: int,
         wavelet_level: int,
+        decode: Callable[[int], Pixels],
         /,
     ) -> tuple[int, int, int]:
         """Draw the jobs from ``first`` to before ``last`` into ``pixels``.
 
-        ``inflated`` has what the streams hold, ``images`` the words of decoded pictures. Each
+        ``inflated`` has what the streams hold, ``images`` the words of pictures that are decoded
+        already; of others that the kernel cannot decode, ``decode`` returns those of the job with
+        that number, (height, width), or raises. Each
         area is added to the first ``used`` of ``boxes`` (see `vmconnect.vnc.damage`). Returns how
         many of them are used then, where it stopped, and the `Fault` for which it did.
         """
@@ -258,8 +261,6 @@ class Walk:
             for number in range(STREAMS)
             if batch.work >> number & 1
         ]
-        if batch.work & PICTURES:
-            work += self._pictures(batch, data, offset)
         if self._pool is None or not share:
             try:
                 for task in work:
@@ -267,6 +268,8 @@ class Walk:
             except RfbError as error:
                 batch.failure = error
         else:
+            if batch.work & PICTURES:
+                work += self._pictures(batch, data, offset)
             batch.waiting = [(self._pool.submit(task), task) for task in work]
 
     def _inflate(self, batch: _Batch, number: int, data: memoryview, offset: int) -> None:
@@ -311,6 +314,17 @@ class Walk:
             raise self._error(batch, number, offset, str(error)) from error.__cause__
         batch.jobs["kind"][number] = Kind.IMAGE
         batch.jobs["start"][number] = place
+
+    def _decode(self, batch: _Batch, data: memoryview, offset: int, number: int) -> Pixels:
+        """Decode a picture that is drawn now."""
+        job = batch.jobs[number]
+        picture = np.empty((job["height"], job["width"]), np.uint32)
+        start, decode = int(job["start"]), _PICTURES[int(job["kind"])]
+        try:
+            decode(data[start : start + int(job["length"])], picture, self._engine.layout)
+        except PictureError as error:
+            raise self._error(batch, number, offset, str(error)) from error.__cause__
+        return picture
 
     def _wait(self, batch: _Batch) -> None:
         """Wait until all is inflated and decoded, and help."""
@@ -361,6 +375,7 @@ class Walk:
         damage.used, stopped, fault = self._kernel.draw(
             data, self._form, batch.table, 0, batch.count, tuple(batch.inflated), batch.images,
             self._engine.framebuffer.pixels, damage.boxes, damage.used, self.wavelet_level,
+            partial(self._decode, batch, data, offset),
         )  # fmt: skip
         for number in range(STREAMS):
             if batch.work >> number & 1:
