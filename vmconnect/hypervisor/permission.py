@@ -1,0 +1,59 @@
+"""Permission denied, said in a way that helps: whose the socket is, and which group opens it."""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from vmconnect.errors import ConnectError
+
+__all__ = ["permission_hint", "with_permission_hint"]
+
+
+@contextlib.contextmanager
+def with_permission_hint(path: Path) -> Iterator[None]:
+    """Add `permission_hint` to the error of a connection that was not permitted."""
+    try:
+        yield
+    except ConnectError as error:
+        if isinstance(error.__cause__, PermissionError):
+            error.hint = permission_hint(path)
+        raise
+
+
+def permission_hint(path: Path) -> str:
+    """Return what would open the socket at ``path`` to this user."""
+    # The socket itself cannot be looked at where its directory is what is closed.
+    for place in (path, *path.parents):
+        try:
+            info = place.stat()
+        except OSError:
+            continue
+        break
+    else:
+        return "no part of its path can be looked at"
+    what = "the socket" if place == path else f"the directory {place}"
+    needed = stat.S_IWGRP if place == path else stat.S_IXGRP
+    if info.st_mode & needed:
+        return f"{what} is open to the group {_group(info.st_gid)}: join it, and log in anew"
+    return f"{what} is open to the user {_user(info.st_uid)} only (mode {info.st_mode & 0o777:o})"
+
+
+def _group(number: int) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def _user(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
