@@ -6,17 +6,27 @@
     the one interface of all, and which parts of it one has
 `Qemu`
     machines whose QMP sockets lie in a directory
+`Libvirt`
+    the machines of a libvirt daemon
 `Watch`, `MachineEvent`
     what happens to machines, as it happens
 `QmpClient`
     the monitor of one QEMU
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
 from vmconnect.hypervisor.machine import GuestNote, Machine, PowerState
 from vmconnect.hypervisor.qemu import Qemu
 from vmconnect.hypervisor.qmp import QmpClient
-from vmconnect.hypervisor.watch import EventKind, MachineEvent, Watch
+
+if TYPE_CHECKING:
+    from vmconnect.hypervisor.libvirt import Libvirt, LibvirtAddress
+    from vmconnect.hypervisor.watch import EventKind, MachineEvent, Watch
 
 __all__ = [
     "Capability",
@@ -25,11 +35,37 @@ __all__ = [
     "EventKind",
     "GuestNote",
     "Hypervisor",
+    "Libvirt",
+    "LibvirtAddress",
     "Machine",
     "MachineEvent",
     "PowerState",
     "Qemu",
     "QmpClient",
     "Watch",
+    "kinds",
 ]
-KINDS = (Qemu,)
+
+# What most commands never need is imported when it is first named.
+_HOMES = {
+    "EventKind": "vmconnect.hypervisor.watch",
+    "MachineEvent": "vmconnect.hypervisor.watch",
+    "Watch": "vmconnect.hypervisor.watch",
+    "Libvirt": "vmconnect.hypervisor.libvirt",
+    "LibvirtAddress": "vmconnect.hypervisor.libvirt",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def kinds() -> list[type[Hypervisor]]:
+    """Return every kind of hypervisor that there is."""
+    from vmconnect.hypervisor.libvirt import Libvirt
+
+    return [Qemu, Libvirt]

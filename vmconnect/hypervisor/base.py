@@ -10,16 +10,19 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import CapabilityError
 from vmconnect.hypervisor.lookup import matching
 from vmconnect.hypervisor.machine import Machine
-from vmconnect.hypervisor.watch import Watch
-from vmconnect.streams import Stream
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from vmconnect.hypervisor.watch import Watch
+    from vmconnect.streams import Stream
 
 __all__ = ["Capability", "Checkpoint", "Drive", "Hypervisor"]
 
@@ -211,8 +214,10 @@ class Hypervisor:
         self._lacks(Capability.CONSOLE_PASSWORD, machine)
 
     def _lacks(self, capability: Capability, machine: Machine | None = None) -> NoReturn:
+        from vmconnect.hypervisor import kinds
+
         words = capability.value.replace("_", " ")
-        able = [each.name for each in _known() if capability in capabilities_of(each)]
+        able = [each.name for each in kinds() if capability in capabilities_of(each)]
         raise CapabilityError(
             f"{self.name} has no way to {words}" if machine else f"{self.name} cannot {words}",
             machine=machine.name if machine else None,
@@ -231,9 +236,3 @@ def capabilities_of(kind: type[Hypervisor]) -> frozenset[Capability]:
     if Capability.LIST in overridden:
         overridden.add(Capability.LOOK_UP)
     return frozenset(overridden | kind.fields)
-
-
-def _known() -> list[type[Hypervisor]]:
-    from vmconnect.hypervisor import KINDS
-
-    return list(KINDS)

@@ -73,7 +73,7 @@ def send_keys(monitor: QmpClient, scancodes: Sequence[int], deadline: Deadline) 
 def open_console(monitor: QmpClient, deadline: Deadline) -> SocketStream:
     """Return a connection to the VNC server inside QEMU: one end of a socket pair is its.
 
-    The monitor is the way in, so the console's own password, if it has one, is still asked for.
+    Whoever may ask the monitor needs no VNC password.
     """
     if not monitor.execute("query-vnc-servers", timeout=deadline):
         # add_client would take the connection, and leave it lying.
@@ -88,7 +88,9 @@ def open_console(monitor: QmpClient, deadline: Deadline) -> SocketStream:
                 "getfd", descriptor=theirs.fileno(), fdname="vmconnect", timeout=deadline
             )
         # QEMU owns the descriptor from here on, and closes it if it refuses.
-        monitor.execute("add_client", protocol="vnc", fdname="vmconnect", timeout=deadline)
+        monitor.execute(
+            "add_client", protocol="vnc", fdname="vmconnect", skipauth=True, timeout=deadline
+        )
     except BaseException:
         stream.close()
         raise

@@ -18,6 +18,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import (
@@ -39,10 +40,11 @@ from vmconnect.hypervisor.qemu.description import (
     power_state,
 )
 from vmconnect.hypervisor.qemu.note import read_note
-from vmconnect.hypervisor.qemu.watch import QemuWatch
 from vmconnect.hypervisor.qmp import QmpClient
-from vmconnect.hypervisor.watch import Watch
 from vmconnect.streams import Stream, Unix
+
+if TYPE_CHECKING:
+    from vmconnect.hypervisor.watch import Watch
 
 __all__ = ["Qemu"]
 
@@ -96,6 +98,8 @@ class Qemu(Hypervisor):
 
     def watch(self, deadline: Deadline) -> Watch:
         """Return a watch over all machines; see `vmconnect.hypervisor.qemu.watch`."""
+        from vmconnect.hypervisor.qemu.watch import QemuWatch
+
         return QemuWatch(lambda: sorted(self._sockets()), deadline)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,20 @@ from vmconnect.errors import (
     DeadlineError,
     HypervisorError,
     QmpError,
-    TargetError,
     UnsupportedError,
 )
 from vmconnect.hypervisor.base import Checkpoint, Drive
+from vmconnect.hypervisor.checkpoints import find_checkpoint
+from vmconnect.hypervisor.drives import choose_drive
 from vmconnect.hypervisor.qmp import QmpClient
 
 __all__ = [
     "SAVED",
     "apply_checkpoint",
-    "choose_drive",
     "create_checkpoint",
     "delete_checkpoint",
     "drives",
     "eject",
-    "find_checkpoint",
     "insert",
     "list_checkpoints",
 ]
@@ -45,6 +43,8 @@ _jobs = itertools.count(1)
 
 def list_checkpoints(monitor: QmpClient, deadline: Deadline) -> list[Checkpoint]:
     """Return the checkpoints that the disk with the memory holds, the oldest first."""
+    from datetime import UTC, datetime
+
     nodes = _blocks(monitor, deadline)
     if not nodes:
         return []
@@ -76,19 +76,6 @@ def delete_checkpoint(monitor: QmpClient, name: str, deadline: Deadline) -> None
     nodes = _whole(monitor, deadline)
     find_checkpoint(list_checkpoints(monitor, deadline), name, monitor.machine)
     _run_job(monitor, "snapshot-delete", name, nodes, deadline)
-
-
-def find_checkpoint(checkpoints: list[Checkpoint], name: str, machine: str) -> Checkpoint:
-    """Return the one of that name, or raise TargetError with those there are."""
-    for checkpoint in checkpoints:
-        if checkpoint.name == name:
-            return checkpoint
-    names = ", ".join(each.name for each in checkpoints[-10:])
-    raise TargetError(
-        f"there is no checkpoint {name!r}",
-        machine=machine,
-        hint=f"there are: {names}" if names else "there is none yet",
-    )
 
 
 def _blocks(monitor: QmpClient, deadline: Deadline) -> list[dict[str, Any]]:
@@ -169,22 +156,6 @@ def _removable(monitor: QmpClient, deadline: Deadline) -> Iterator[tuple[str, di
             if not identity:
                 raise QmpError("a drive without a name", machine=monitor.machine)
             yield identity, block
-
-
-def choose_drive(known: list[Drive], wanted: str | None, machine: str) -> Drive:
-    """Return the drive that is wanted, or the only one; TargetError, UnsupportedError."""
-    if not known:
-        raise UnsupportedError(
-            "it has no drive for removable media", machine=machine, hint="give it a CD-ROM drive"
-        )
-    found = [each for each in known if wanted in {None, each.id}]
-    if len(found) == 1:
-        return found[0]
-    raise TargetError(
-        f"there is no drive {wanted!r}" if wanted else f"it has {len(known)} drives",
-        machine=machine,
-        hint="say which: " + ", ".join(each.id for each in known),
-    )
 
 
 def insert(monitor: QmpClient, image: Path, drive: str | None, deadline: Deadline) -> None:
