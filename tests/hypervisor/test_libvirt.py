@@ -363,7 +363,7 @@ def test_context_ids(xml: str, cid: int | None) -> None:
     [
         ("<graphics type='vnc' port='5901' listen='127.0.0.1'/>", Tcp("127.0.0.1", 5901), None),
         (
-            LISTEN.format("0.0.0.0"),
+            LISTEN.format("0.0.0.0"),  # noqa: S104 (read)
             Tcp("127.0.0.1", 5901),
             Tcp("kvm7", 5901),
         ),

@@ -8,6 +8,8 @@
     machines whose QMP sockets lie in a directory
 `Libvirt`
     the machines of a libvirt daemon
+`CloudHypervisor`, `Firecracker`
+    machines whose API sockets lie in a directory
 `Watch`, `MachineEvent`
     what happens to machines, as it happens
 `QmpClient`
@@ -26,13 +28,16 @@ from vmconnect.hypervisor.qmp import QmpClient
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor.libvirt import Libvirt, LibvirtAddress
+    from vmconnect.hypervisor.rest import CloudHypervisor, Firecracker
     from vmconnect.hypervisor.watch import EventKind, MachineEvent, Watch
 
 __all__ = [
     "Capability",
     "Checkpoint",
+    "CloudHypervisor",
     "Drive",
     "EventKind",
+    "Firecracker",
     "GuestNote",
     "Hypervisor",
     "Libvirt",
@@ -48,6 +53,8 @@ __all__ = [
 
 # What most commands never need is imported when it is first named.
 _HOMES = {
+    "CloudHypervisor": "vmconnect.hypervisor.rest",
+    "Firecracker": "vmconnect.hypervisor.rest",
     "EventKind": "vmconnect.hypervisor.watch",
     "MachineEvent": "vmconnect.hypervisor.watch",
     "Watch": "vmconnect.hypervisor.watch",
@@ -67,5 +74,6 @@ def __getattr__(name: str) -> Any:
 def kinds() -> list[type[Hypervisor]]:
     """Return every kind of hypervisor that there is."""
     from vmconnect.hypervisor.libvirt import Libvirt
+    from vmconnect.hypervisor.rest import CloudHypervisor, Firecracker
 
-    return [Qemu, Libvirt]
+    return [Qemu, Libvirt, CloudHypervisor, Firecracker]

@@ -124,7 +124,7 @@ class Hypervisor:
         self._lacks(Capability.WATCH)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
-        """Start the machine, from its saved state if it has one; a running one is left alone."""
+        """Start the machine, from its saved state if it has one; one that is on is left alone."""
         self._lacks(Capability.POWER_ON, machine)
 
     def power_off(self, machine: Machine, deadline: Deadline) -> None:

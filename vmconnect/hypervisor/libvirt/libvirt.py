@@ -17,7 +17,7 @@ from vmconnect.errors import (
     VmconnectError,
 )
 from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
-from vmconnect.hypervisor.checkpoints import find_checkpoint
+from vmconnect.hypervisor.checkpoints import check_name, find_checkpoint
 from vmconnect.hypervisor.drives import choose_drive
 from vmconnect.hypervisor.libvirt.address import LibvirtAddress
 from vmconnect.hypervisor.libvirt.connection import Connection
@@ -147,6 +147,7 @@ class Libvirt(Hypervisor):
         """Make an internal snapshot of memory and disks, which must be qcow2."""
         from xml.sax.saxutils import escape
 
+        check_name(name)
         xml = f"<domainsnapshot><name>{escape(name)}</name></domainsnapshot>"
         self._ask(machine, lambda domain: domain.snapshotCreateXML(xml), deadline)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from vmconnect.errors import HypervisorError, QmpError, UnsupportedError
 from vmconnect.hypervisor.machine import Machine, PowerState
 from vmconnect.hypervisor.qemu.note import read_note
 from vmconnect.hypervisor.qmp import QmpClient
+from vmconnect.hypervisor.sockets import is_socket
 from vmconnect.streams import SSH_PORT, Endpoint, HybridVsock, Tcp, Unix, Vsock
 
-__all__ = ["answers_checked", "describe", "is_socket", "power_state"]
+__all__ = ["answers_checked", "describe", "power_state"]
 
 _AGENT_PORT = "org.qemu.guest_agent.0"
 
@@ -84,14 +84,6 @@ def answers_checked(path: Path) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise QmpError("the monitor gave a senseless answer", machine=str(path)) from error
-
-
-def is_socket(path: Path) -> bool:
-    """Return whether there is a UNIX socket at ``path``."""
-    try:
-        return stat.S_ISSOCK(path.stat().st_mode)
-    except OSError:
-        return False
 
 
 def _console(monitor: QmpClient, deadline: Deadline) -> tuple[Endpoint | None, bool]:

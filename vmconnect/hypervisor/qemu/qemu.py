@@ -15,7 +15,6 @@ may lie
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,23 +23,22 @@ from vmconnect.deadline import Deadline
 from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
-    ResourceError,
     StateError,
     VmconnectError,
 )
 from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
+from vmconnect.hypervisor.checkpoints import check_name
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
-from vmconnect.hypervisor.permission import with_permission_hint
 from vmconnect.hypervisor.qemu import display, storage
 from vmconnect.hypervisor.qemu.description import (
     answers_checked,
     describe,
-    is_socket,
     power_state,
 )
 from vmconnect.hypervisor.qemu.note import read_note
 from vmconnect.hypervisor.qmp import QmpClient
+from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
 from vmconnect.streams import Stream, Unix
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ class Qemu(Hypervisor):
 
         Sockets that nobody serves any more are left out.
         """
-        sockets = sorted(self._sockets())
+        sockets = self._sockets()
         if len(sockets) <= 1:
             found = [self._inspect_or_none(path, deadline) for path in sockets]
         else:
@@ -100,7 +98,7 @@ class Qemu(Hypervisor):
         """Return a watch over all machines; see `vmconnect.hypervisor.qemu.watch`."""
         from vmconnect.hypervisor.qemu.watch import QemuWatch
 
-        return QemuWatch(lambda: sorted(self._sockets()), deadline)
+        return QemuWatch(self._sockets, deadline)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Start a machine that was started with ``-S``, or stands after its shutdown.
@@ -108,10 +106,10 @@ class Qemu(Hypervisor):
         A QEMU that has ended cannot be started by its monitor, and its machine is not listed.
         """
         with self._monitor(machine, deadline) as monitor:
-            state = power_state(monitor, deadline)
-            if state in {PowerState.OFF, PowerState.CRASHED}:
+            status = monitor.execute("query-status", timeout=deadline)["status"]
+            if status in {"shutdown", "guest-panicked"}:
                 monitor.execute("system_reset", timeout=deadline)
-            if state is not PowerState.RUNNING:
+            if status in {"shutdown", "guest-panicked", "prelaunch"}:
                 monitor.execute("cont", timeout=deadline)
 
     def power_off(self, machine: Machine, deadline: Deadline) -> None:
@@ -176,6 +174,7 @@ class Qemu(Hypervisor):
 
     def create_checkpoint(self, machine: Machine, name: str, deadline: Deadline) -> None:
         """Keep memory and disks in the qcow2 disks; the machine stands still meanwhile."""
+        check_name(name)
         with self._monitor(machine, deadline) as monitor:
             storage.create_checkpoint(monitor, name, deadline)
 
@@ -253,14 +252,8 @@ class Qemu(Hypervisor):
         except VmconnectError as error:
             raise error.with_machine(machine.name) from error.__cause__
 
-    def _sockets(self) -> Iterator[Path]:
-        try:
-            with os.scandir(self._directory) as entries:
-                for entry in entries:
-                    if entry.name.endswith(".qmp") and is_socket(Path(entry.path)):
-                        yield Path(entry.path)
-        except OSError as error:
-            raise ResourceError(f"cannot read {self._directory}: {error.strerror}") from error
+    def _sockets(self) -> list[Path]:
+        return sockets_in(self._directory, ".qmp")
 
     def _inspect_or_none(self, path: Path, deadline: Deadline) -> Machine | None:
         try:

@@ -20,8 +20,9 @@ from pathlib import Path
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.hypervisor.machine import Machine
-from vmconnect.hypervisor.qemu.description import describe, is_socket
+from vmconnect.hypervisor.qemu.description import describe
 from vmconnect.hypervisor.qmp import QmpClient, QmpEvent
+from vmconnect.hypervisor.sockets import is_socket
 from vmconnect.hypervisor.watch import EventKind, MachineEvent, Watch
 from vmconnect.streams import SocketStream, Unix, dial
 

@@ -1,15 +1,34 @@
-"""Permission denied, said in a way that helps: whose the socket is, and which group opens it."""
+"""The sockets that machines announce themselves by: which there are, and who may use them."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from vmconnect.errors import ConnectError
+from vmconnect.errors import ConnectError, ResourceError
 
-__all__ = ["permission_hint", "with_permission_hint"]
+__all__ = ["is_socket", "permission_hint", "sockets_in", "with_permission_hint"]
+
+
+def is_socket(path: Path) -> bool:
+    """Return whether there is a UNIX socket at ``path``."""
+    try:
+        return stat.S_ISSOCK(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def sockets_in(directory: Path, suffix: str) -> list[Path]:
+    """Return the sockets in ``directory`` whose names end with ``suffix``; ResourceError."""
+    try:
+        with os.scandir(directory) as entries:
+            paths = [Path(entry.path) for entry in entries if entry.name.endswith(suffix)]
+    except OSError as error:
+        raise ResourceError(f"cannot read {directory}: {error.strerror}") from error
+    return sorted(filter(is_socket, paths))
 
 
 @contextlib.contextmanager
