@@ -89,7 +89,9 @@ class CloudHypervisor(RestHypervisor):
         store = SnapshotStore(machine)
         if store.has(_SAVED):
             store.delete(_SAVED)  # It was taken up by other hands than ours.
-X
+        self._snapshot(machine, store, _SAVED, deadline, stay=False)
+        self._delete(machine, deadline)
+
     def create_checkpoint(self, machine: Machine, name: str, deadline: Deadline) -> None:
         """Write memory and devices to files; disks are not in it (see `snapshots`)."""
         check_name(name)
@@ -219,4 +221,3 @@ def _has_no_machine(status: int, reason: str) -> bool:
 
 def _is_whole(source: Path) -> bool:
     return (source / "config.json").is_file() and (source / "state.json").is_file()
-
