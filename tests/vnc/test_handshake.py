@@ -186,8 +186,8 @@ def test_no_password_is_said_so() -> None:
 
 
 def test_logins_that_we_cannot_make_are_named() -> None:
-    with pytest.raises(AuthenticationError, match=r"VeNCrypt \(19\), type 77"):
-        Engine().receive(b"RFB 003.008\n\2\x4d\x13")
+    with pytest.raises(AuthenticationError, match=r"Ultra \(17\), type 77"):
+        Engine().receive(b"RFB 003.008\n\2\x4d\x11")
 
 
 def test_a_password_is_asked_for_only_if_need_be() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmconnect.session import HostKey, Session, connect
+from vmconnect.cli.trust_question import ask_trust
+from vmconnect.session import Session, connect
 
 if TYPE_CHECKING:
     from vmconnect.direct import Guest
@@ -48,26 +48,12 @@ def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
         return session, session.guest(
             user=arguments.user,
             identity_files=arguments.identity_files,
-            accept_host_key=lambda key: arguments.accept_new_host_key or _ask(session, key),
+            accept_host_key=lambda key: (
+                arguments.accept_new_host_key or ask_trust(session.machine.name, "host key", key)
+            ),
             timeout=max(30.0, arguments.wait),
             wait=arguments.wait > 0,
         )
     except BaseException:
         session.close()
         raise
-
-
-def _ask(session: Session, key: HostKey) -> bool:
-    """Ask the person at the terminal, if there is one, whether the key is the machine's."""
-    try:
-        terminal = open("/dev/tty", "r+", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115
-    except OSError:
-        return False
-    with terminal:
-        if not sys.stderr.isatty():
-            return False
-        terminal.write(
-            f"The host key of {session.machine.name} is not known yet:\n"
-            f"  {key.kind} {key.fingerprint}\nTrust it from now on (yes/no)? "
-        )
-        return terminal.readline().strip().lower() == "yes"

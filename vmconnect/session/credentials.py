@@ -15,17 +15,29 @@ if TYPE_CHECKING:  # It brings paramiko, which a console does without.
 
 __all__ = ["ask_on_terminal", "login_for"]
 
+_TERMINAL = Path("/dev/tty")
+
 # ssh's own order of preference (ssh_config(5), IdentityFile), without the retired DSA.
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
-def ask_on_terminal(prompt: str) -> str | None:
-    """Ask the person at the terminal without echo; None where nobody is there to ask."""
-    if not sys.stdin.isatty():
+def ask_on_terminal(prompt: str, *, hidden: bool = True) -> str | None:
+    """Ask the person at the terminal, without echo if ``hidden``.
+
+    None where nobody is there to ask, or nothing is answered.
+    """
+    if not sys.stderr.isatty():
         return None
+    shown = "".join(char if char.isprintable() or char == "\n" else "?" for char in prompt)
     try:
-        return getpass.getpass(prompt)
-    except EOFError:
+        if hidden:
+            return getpass.getpass(shown)
+        # Not as one file: what reads and writes at one place must be seekable.
+        with _TERMINAL.open("w", encoding="utf-8") as terminal:
+            terminal.write(shown)
+        with _TERMINAL.open(encoding="utf-8", errors="replace") as terminal:
+            return terminal.readline().strip() or None
+    except (OSError, EOFError):
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -14,24 +15,33 @@ from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, UnsupportedError, VmconnectError
 from vmconnect.hypervisor import Machine
 from vmconnect.session.credentials import ask_on_terminal, login_for
+from vmconnect.session.key_store import PublicKey
 from vmconnect.session.resolve import resolve
 from vmconnect.session.target import Target, parse_target
 from vmconnect.session.trust import HostKey, TrustStore
-from vmconnect.streams import Endpoint, Stream, dial
+from vmconnect.streams import Endpoint, Stream, Tcp, dial
 
 if TYPE_CHECKING:  # numpy and paramiko are imported by the channel that needs them.
     from vmconnect.direct import Guest
+    from vmconnect.session.server_keys import ServerKeyStore
     from vmconnect.vnc import Console
+    from vmconnect.vnc.credentials import Secret
+    from vmconnect.vnc.policy import Policy
 
 __all__ = ["Session", "connect"]
 
 C = TypeVar("C", bound=Channel)
-HostKeyDecision = Callable[[HostKey], bool]
+Decision = Callable[[PublicKey], bool]
+"""Whether a key that was never seen is the machine's."""
 Opener = Callable[[Deadline], Stream]
 
 
-def _refuse(_key: HostKey) -> bool:
+def _refuse(_key: PublicKey) -> bool:
     return False
+
+
+def _accept(_key: PublicKey) -> bool:
+    return True
 
 
 def connect(target: str | Target, timeout: Deadline | float | None = 10.0) -> Session:
@@ -48,9 +58,15 @@ def connect(target: str | Target, timeout: Deadline | float | None = 10.0) -> Se
 class Session:
     """How one machine is reached and who we are there; opens channels and closes them all."""
 
-    def __init__(self, machine: Machine, trust: TrustStore | None = None):
+    def __init__(
+        self,
+        machine: Machine,
+        trust: TrustStore | None = None,
+        server_keys: ServerKeyStore | None = None,
+    ):
         self.machine = machine
         self.trust = trust or TrustStore()
+        self.server_keys = server_keys
         self._channels: list[Channel] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -58,28 +74,44 @@ class Session:
     def console(
         self,
         *,
-        password: Callable[[], str | None] | str | None = None,
+        password: Secret = None,
+        user: Secret = None,
+        accept_host_key: Decision = _refuse,
+        policy: Policy | None = None,
         timeout: Deadline | float | None = 10.0,
     ) -> Console:
         """Attach to the machine's screen and return when the server has let us in.
 
-        ``password`` is asked for only if the server wants one; by default the person at the
-        terminal is. Raises UnsupportedError for a machine with no console, ConnectError,
-        DeadlineError, RfbError, AuthenticationError.
+        ``password`` and ``user``, or ways to ask for them, are used only if the server wants
+        them; by default the person at the terminal is asked. What of ``policy`` is left open
+        follows from the machine: a socket on this host is private; a server's key is
+        pinned to the machine, ``accept_host_key`` decides on one that was never seen, and a
+        machine with a pinned key must show it ever after.
+
+        Raises UnsupportedError for a machine with no console, ConnectError, DeadlineError,
+        RfbError, AuthenticationError, TrustError.
         """
         from vmconnect.vnc import Console
 
         endpoint = self._endpoint("console", self.machine.console)
         name = self.machine.name
-        ask = password or (lambda: ask_on_terminal(f"VNC password of {name}: "))
-        return self._keep(Console.open(self._opener(endpoint), name, password=ask, timeout=timeout))
+        return self._keep(
+            Console.open(
+                self._opener(endpoint),
+                name,
+                password=password or (lambda: ask_on_terminal(f"VNC password of {name}: ")),
+                user=user or (lambda: ask_on_terminal(f"VNC user of {name}: ", hidden=False)),
+                policy=self._console_policy(policy, endpoint, accept_host_key),
+                timeout=timeout,
+            )
+        )
 
     def guest(
         self,
         *,
         user: str | None = None,
         identity_files: Sequence[Path] = (),
-        accept_host_key: HostKeyDecision = _refuse,
+        accept_host_key: Decision = _refuse,
         timeout: Deadline | float | None = 30.0,
         wait: bool = False,
     ) -> Guest:
@@ -136,6 +168,30 @@ class Session:
                 hint="vmconnect list shows what each machine has",
             )
         return endpoint
+
+    def _console_policy(
+        self, policy: Policy | None, endpoint: Endpoint, accept: Decision
+    ) -> Policy:
+        """Return ``policy`` with what it leaves open taken from the machine."""
+        from vmconnect.session.server_keys import ServerKeyStore
+        from vmconnect.vnc.policy import Policy, ServerKey
+
+        policy = policy or Policy()
+        machine, keys = self.machine, self.server_keys or ServerKeyStore()
+        private = policy.private or not isinstance(endpoint, Tcp)
+
+        def check(key: ServerKey) -> None:
+            # Whoever owns a socket here is who it is.
+            keys.check(machine.identity, key, machine.name, _accept if private else accept)
+
+        return replace(
+            policy,
+            private=private,
+            check_key=policy.check_key or check,
+            verified=policy.verified or bool(policy.authority or keys.pinned(machine.identity)),
+            server_name=policy.server_name
+            or (endpoint.host if isinstance(endpoint, Tcp) else None),
+        )
 
     def _opener(self, endpoint: Endpoint) -> Opener:
         def open_stream(deadline: Deadline) -> Stream:

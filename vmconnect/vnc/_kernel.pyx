@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memmove, memset
 cdef enum:
     HEADER_BYTES = 12
     GRADIENT_WIDTH = 16384
+    MOST_COVERED = 16
 
 # The numbers and fields of `vmconnect.vnc.jobs`.
 cdef enum:
@@ -50,6 +51,7 @@ cdef enum Fault:
     BAD_INDEX = 4
     BAD_RUN = 5
     LEFT_OVER = 6
+    TOO_MUCH = 7
 
 cdef packed struct Job:
     int64_t header

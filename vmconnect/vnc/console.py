@@ -6,8 +6,9 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from vmconnect.errors import (
 )
 from vmconnect.streams import Stream
 from vmconnect.vnc import messages
-from vmconnect.vnc.credentials import Credentials
+from vmconnect.vnc.credentials import Credentials, Secret
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import (
     CursorShape,
@@ -42,12 +43,16 @@ from vmconnect.vnc.keyboard import Keyboard
 from vmconnect.vnc.mouse import Mouse
 from vmconnect.vnc.outbox import Outbox
 from vmconnect.vnc.png import encode_png
+from vmconnect.vnc.policy import Policy
 from vmconnect.vnc.screen_text import read_text
 from vmconnect.vnc.states import State
 
 __all__ = ["Console", "Subscriber"]
 
 Subscriber = Callable[[Event], None]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,6 +94,8 @@ class Console(Channel):
         # What a later subscriber has to know, by kind.
         self._present: dict[type[Event], Event] = {}
         self._telling = threading.RLock()
+        # Encrypted bytes have to go in the order in which they were encrypted.
+        self._sealing = threading.Lock()
         self._pulse = threading.Condition()
         self._pulses = 0
         self._outbox = Outbox(stream, f"vmconnect console {machine}: send", self._fail)
@@ -102,23 +109,31 @@ class Console(Channel):
         opener: Callable[[Deadline], Stream],
         machine: str,
         *,
-        password: Callable[[], str | None] | str | None = None,
+        password: Secret = None,
+        user: Secret = None,
+        policy: Policy | None = None,
         shared: bool = True,
         timeout: Deadline | float | None = 10.0,
         framebuffer: Framebuffer | None = None,
     ) -> Self:
         """Connect by ``opener``, log in, and return the console when the server has let us in.
 
-        A callable ``password`` is called, in this thread, only if the server wants one; the time
-        that it takes does not count. ``shared`` leaves other clients connected.
+        A callable ``password`` or ``user`` is called, in this thread, only if the server wants
+        one; the time that it takes, or that the policy's ``check_key`` takes, does not count.
+        ``policy`` says what the server must prove (see `vmconnect.vnc.policy.Policy`). ``shared``
+        leaves other clients connected.
 
         Raises what ``opener`` does; DeadlineError if the server does not answer in time,
         RfbError if it is no VNC server or a broken one, AuthenticationError if it refuses the
-        login, ConnectError if it refuses us, ConnectionLostError if it hangs up.
+        login, TrustError if the policy does, ConnectError if it refuses us, ConnectionLostError
+        if it hangs up.
         """
         clock = _Clock(Deadline.of(timeout))
-        ask = clock.stopped(password) if callable(password) else password
-        engine = Engine(Credentials(ask), framebuffer=framebuffer, shared=shared)
+        credentials = Credentials(clock.stopped(password), clock.stopped(user))
+        policy = policy or Policy()
+        if policy.check_key is not None:
+            policy = replace(policy, check_key=clock.stopping(policy.check_key))
+        engine = Engine(credentials, policy=policy, framebuffer=framebuffer, shared=shared)
         try:
             stream = opener(clock.deadline)
             try:
@@ -168,6 +183,16 @@ class Console(Channel):
     def desktop_name(self) -> str:
         """What the server calls the desktop."""
         return self._engine.name
+
+    @property
+    def login(self) -> str:
+        """The name of the login that was made: None, VncAuth, X509Plain..."""
+        return self._engine.login.name
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether all that is said is encrypted."""
+        return self._engine.tunnelled
 
     @property
     def screens(self) -> tuple[Screen, ...]:
@@ -393,7 +418,8 @@ class Console(Channel):
     def _send(self, data: bytes) -> None:
         self._check_alive()
         try:
-            self._outbox.put(data)
+            with self._sealing:
+                self._outbox.put(self._engine.seal(data))
         except VmconnectError as error:
             self._fail(error)
             raise
@@ -415,8 +441,9 @@ class Console(Channel):
                 except VmconnectError:
                     self._tell(engine.events())
                     raise
-                if out := engine.data_to_send():
-                    self._outbox.put(out)
+                with self._sealing:
+                    if out := engine.data_to_send():
+                        self._outbox.put(out)
                 self._tell(events)
         except VmconnectError as error:
             self._fail(error)
@@ -449,16 +476,22 @@ class Console(Channel):
 
 
 class _Clock:
-    """A deadline that stands still while a person is asked for a password."""
+    """A deadline that stands still while a person is asked."""
 
     def __init__(self, deadline: Deadline):
         self.deadline = deadline
 
-    def stopped(self, ask: Callable[[], str | None]) -> Callable[[], str | None]:
-        def stopped() -> str | None:
+    def stopped(self, secret: Secret) -> Secret:
+        """Let a secret's being asked for take no time."""
+        return self.stopping(secret) if callable(secret) else secret
+
+    def stopping(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Let a function take no time."""
+
+        def stopped(*args: P.args, **kwargs: P.kwargs) -> R:
             left = self.deadline.remaining()
             try:
-                return ask()
+                return function(*args, **kwargs)
             finally:
                 self.deadline = Deadline(left)
 

@@ -6,19 +6,28 @@ from collections.abc import Callable
 
 from vmconnect.errors import AuthenticationError
 
-__all__ = ["Credentials"]
+__all__ = ["Credentials", "Secret"]
+
+Secret = Callable[[], str | None] | str | None
+"""A text, or a way to ask for it when a server wants it, or nothing."""
 
 
 class Credentials:
-    """A password, or a way to ask for one when a server wants it; never shown."""
+    """A user's name and a password, or ways to ask for them; never shown."""
 
-    def __init__(self, password: Callable[[], str | None] | str | None = None):
+    def __init__(self, password: Secret = None, user: Secret = None):
         self._password = password
+        self._user = user
 
     @property
     def has_password(self) -> bool:
         """Whether there is a password at hand."""
         return isinstance(self._password, str)
+
+    @property
+    def has_user(self) -> bool:
+        """Whether there is a user's name at hand."""
+        return isinstance(self._user, str)
 
     @property
     def may_ask(self) -> bool:
@@ -37,6 +46,19 @@ class Credentials:
                 "the VNC server asks for a password", hint="give the console a password"
             )
         return self._password
+
+    def user(self) -> str:
+        """Return the user's name, asking for it if need be.
+
+        Raises AuthenticationError if there is none.
+        """
+        if callable(self._user):
+            self._user = self._user()
+        if self._user is None:
+            raise AuthenticationError(
+                "the VNC server asks for a user's name", hint="give the console a user"
+            )
+        return self._user
 
     def __repr__(self) -> str:
         return f"<Credentials {'with' if self.may_ask else 'without'} password>"

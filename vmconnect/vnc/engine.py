@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vmconnect.errors import (
     ConnectionLostError,
+    ResourceError,
     RfbError,
     StateError,
     VmconnectError,
@@ -32,15 +33,21 @@ from vmconnect.vnc.handshake import handshake
 from vmconnect.vnc.inbox import EndOfStreamError, Inbox, Reading
 from vmconnect.vnc.layout import Layout
 from vmconnect.vnc.pixel_format import OURS, PixelFormat
+from vmconnect.vnc.policy import Policy
+from vmconnect.vnc.security import NONE, Login
 from vmconnect.vnc.server_messages import SERVER_MESSAGES
 from vmconnect.vnc.states import TRANSITIONS, State
 from vmconnect.vnc.text import printable
+from vmconnect.vnc.tunnel import Tunnel
 from vmconnect.vnc.walk import Kernel, Walk, best_kernel
 
-__all__ = ["MAX_NAME_BYTES", "Engine"]
+__all__ = ["MAX_NAME_BYTES", "MAX_UNSENT_BYTES", "Engine"]
 
 MAX_NAME_BYTES = 64 * 1024
 """A desktop name beyond this breaks the connection."""
+
+MAX_UNSENT_BYTES = 8 * 1024 * 1024
+"""A server that asks for more than this at once, by fences or for our clipboard, is broken."""
 
 _U32 = struct.Struct(">I")
 
@@ -62,13 +69,15 @@ class Engine:
     what they are asked for; the framebuffer has its words where it is native (see
     `vmconnect.vnc.layout`), else 0x00RRGGBB. Rectangles are decoded by ``threads`` threads, of
     which one is the caller's, and by another ``kernel`` than the best where one is given. ``tap``
-    is called with all bytes from ServerInit on, before they are read.
+    is called with all bytes from ServerInit on, decrypted, before they are read. ``policy`` says
+    what the server must prove before it is told a secret; ``login`` is how we have logged in.
     """
 
     def __init__(
         self,
         credentials: Credentials | None = None,
         *,
+        policy: Policy | None = None,
         framebuffer: Framebuffer | None = None,
         shared: bool = True,
         pull: bool = True,
@@ -79,6 +88,12 @@ class Engine:
         tap: Callable[[memoryview], object] | None = None,
     ):
         self.credentials = credentials or Credentials()
+        self.policy = policy or Policy()
+        self.login: Login = NONE
+        self.proved = False
+        """Whether the server has proved who it is."""
+        self.capabilities_follow = False
+        """Whether Tight's lists come after ServerInit."""
         self.framebuffer = framebuffer or Framebuffer()
         self.shared = shared
         self.inbox = Inbox()
@@ -116,6 +131,9 @@ class Engine:
         self._first_name = ""
         self._events: list[Event] = []
         self._out = bytearray()
+        self._tunnel: Tunnel | None = None
+        # What was to be sent before there was a tunnel.
+        self._clear = b""
         self._steps = self._run()
         next(self._steps)
 
@@ -126,14 +144,18 @@ class Engine:
 
         A large ``data`` is read where it lies, without a copy. Raises RfbError for what the
         protocol does not allow, AuthenticationError or ConnectError if the server refuses us,
-        ResourceError if memory is short; the engine is CLOSED then, and what happened before is
-        in `events`. Raises StateError when CLOSED already.
+        TrustError if the policy refuses the server, ResourceError if memory is short; the engine
+        is CLOSED then, and what happened before is in `events`. Raises StateError when CLOSED
+        already.
         """
         self._check_open()
         view = memoryview(data).cast("B")
         position = 0
         while position < len(view):
-            if self.inbox.lendable:
+            if self._tunnel is not None:
+                self._tunnel.feed(view[position:])
+                position = len(view)
+            elif self.inbox.lendable:
                 self._show(view[position:])
                 self.inbox.lend(view[position:])
                 position = len(view)
@@ -146,20 +168,27 @@ class Engine:
                 self._show(view[position : position + count])
                 position += count
                 self._step()
+        if self._tunnel is not None:
+            self._drain(self._tunnel)
         return self.events()
 
     def next_buffer(self) -> memoryview:
         """Return where the next bytes from the server should be written, for `received`."""
         self._check_open()
-        self._buffer = self.inbox.next_buffer()
+        self._buffer = (self._tunnel or self.inbox).next_buffer()
         return self._buffer
 
     def received(self, count: int) -> list[Event]:
         """Take the first ``count`` bytes of `next_buffer`, as `receive` does."""
         self._check_open()
-        self._show(self._buffer[:count])
-        self.inbox.commit(count)
-        self._step()
+        if self._tunnel is not None:
+            self._tunnel.feed(self._buffer[:count])
+        else:
+            self._show(self._buffer[:count])
+            self.inbox.commit(count)
+            self._step()
+        if self._tunnel is not None:
+            self._drain(self._tunnel)
         return self.events()
 
     def receive_end(self) -> VmconnectError:
@@ -188,9 +217,18 @@ class Engine:
 
     def data_to_send(self) -> bytes:
         """Return the bytes that must go to the server now."""
+        clear, self._clear = self._clear, b""
         out = bytes(self._out)
         self._out.clear()
-        return out
+        return clear + self.seal(out)
+
+    def seal(self, data: bytes) -> bytes:
+        """Return ``data`` as it must go to the server: encrypted, if that is how we speak.
+
+        Another thread may do this while one takes bytes from the server; what is sealed and
+        what `data_to_send` returns must go in the order of the calls.
+        """
+        return data if self._tunnel is None else self._tunnel.seal(data)
 
     def request_update(self, incremental: bool = True) -> None:
         """Ask for the whole screen, or for what has changed of it."""
@@ -200,7 +238,12 @@ class Engine:
     # What the steps use: the handshake, the logins, the encodings.
 
     def send(self, data: bytes) -> None:
-        """Put bytes into `data_to_send`."""
+        """Put bytes into `data_to_send`.
+
+        Raises RfbError if they are not fetched from there while a server asks for ever more.
+        """
+        if len(self._out) + len(data) > MAX_UNSENT_BYTES:
+            raise self.error(f"answers of more than {MAX_UNSENT_BYTES} bytes are asked for at once")
         self._out += data
 
     def emit(self, event: Event) -> None:
@@ -219,6 +262,22 @@ class Engine:
         if after is State.INIT:
             self._tapped = self._tap is not None
             self._show(self.inbox.peek(self.inbox.available))
+
+    @property
+    def tunnelled(self) -> bool:
+        """Whether all that is said from now on is encrypted."""
+        return self._tunnel is not None
+
+    def enter_tunnel(self, tunnel: Tunnel) -> None:
+        """Let all from here on go through a tunnel, also what came already and is unread.
+
+        Raises RfbError in a tunnel.
+        """
+        if self._tunnel is not None:
+            raise self.error("a tunnel within a tunnel")
+        self._clear = self.data_to_send()
+        self._tunnel = tunnel
+        tunnel.feed(self.inbox.take(self.inbox.available))
 
     def error(self, what: str) -> RfbError:
         """Return the error that the server sent ``what``, with the message and the place."""
@@ -305,6 +364,9 @@ class Engine:
 
     def _run(self) -> Reading[None]:
         yield from handshake(self)
+        yield from self._messages()
+
+    def _messages(self) -> Reading[None]:
         while True:
             self.message = "message type"
             (kind,) = yield from self.inbox.read(1)
@@ -322,9 +384,29 @@ class Engine:
         """Go on as far as the bytes reach."""
         try:
             next(self._steps)
+        except MemoryError as error:
+            self._close()
+            raise ResourceError(f"no memory for what {self.message} brings") from error
         except BaseException:
             self._close()
             raise
+
+    def _drain(self, tunnel: Tunnel) -> None:
+        """Read all that a tunnel has let through."""
+        if not tunnel.established:
+            self._step()
+        while True:
+            target = self.inbox.next_buffer()
+            try:
+                count = tunnel.read_into(target)
+            except BaseException:
+                self._close()
+                raise
+            if not count:
+                return
+            self._show(target[:count])
+            self.inbox.commit(count)
+            self._step()
 
     def _close(self) -> None:
         self.state = State.CLOSED

@@ -10,13 +10,13 @@ from vmconnect.errors import AuthenticationError, ConnectError, RfbError
 from vmconnect.vnc.events import Connected
 from vmconnect.vnc.inbox import EndOfStreamError, Reading
 from vmconnect.vnc.pixel_format import OURS, PIXEL_FORMAT_BYTES, PixelFormat
-from vmconnect.vnc.security import choose
+from vmconnect.vnc.security import LOGINS, NONE, Asks, Login, choose, log_in
+from vmconnect.vnc.security.tight import skip_capabilities
 from vmconnect.vnc.states import State
 from vmconnect.vnc.text import printable
 
 if TYPE_CHECKING:
     from vmconnect.vnc.engine import Engine
-    from vmconnect.vnc.security import Login
 
 __all__ = ["handshake"]
 
@@ -26,6 +26,13 @@ _VERSION = re.compile(rb"RFB (\d{3})\.(\d{3})\n")
 # How much of a foreign greeting, and of a server's reason, is worth showing.
 _GREETING_BYTES = 64
 _REASON_BYTES = 1024
+
+_HINTS = {
+    Asks.NOTHING: None,
+    Asks.PASSWORD: "is the password right, and not expired?",
+    Asks.USER: "are the user and the password right?",
+    Asks.DEPENDS: "are the user and the password right?",
+}
 
 _U32 = struct.Struct(">I")
 _SIZE = struct.Struct(">HH")
@@ -37,10 +44,10 @@ def handshake(engine: Engine) -> Reading[None]:
     engine.enter(State.SECURITY, "Security")
     login = yield from (_given_login(engine) if minor < 7 else _offered_login(engine))
     engine.enter(State.LOGIN, login.name)
-    yield from login.login(engine)
-    if login.needs_password or minor >= 8:
+    yield from log_in(engine, login)
+    if engine.login is not NONE or minor >= 8:
         engine.enter(State.SECURITY_RESULT, "SecurityResult")
-        yield from _security_result(engine, login, minor)
+        yield from _security_result(engine, minor)
     engine.enter(State.INIT, "ServerInit")
     yield from _init(engine)
 
@@ -87,7 +94,7 @@ def _given_login(engine: Engine) -> Reading[Login]:
     (number,) = _U32.unpack((yield from engine.inbox.read(_U32.size)))
     if number == 0:
         raise (yield from _refusal(engine))
-    return choose([number], engine.credentials)
+    return choose((number,), LOGINS, engine)
 
 
 def _offered_login(engine: Engine) -> Reading[Login]:
@@ -96,7 +103,7 @@ def _offered_login(engine: Engine) -> Reading[Login]:
     if count == 0:
         raise (yield from _refusal(engine))
     offered = tuple((yield from engine.inbox.read(count)))
-    login = choose(offered, engine.credentials)
+    login = choose(offered, LOGINS, engine)
     engine.send(bytes((login.number,)))
     return login
 
@@ -109,7 +116,7 @@ def _refusal(engine: Engine) -> Reading[ConnectError]:
     )
 
 
-def _security_result(engine: Engine, login: Login, minor: int) -> Reading[None]:
+def _security_result(engine: Engine, minor: int) -> Reading[None]:
     (result,) = _U32.unpack((yield from engine.inbox.read(_U32.size)))
     if result == 0:
         return
@@ -117,9 +124,10 @@ def _security_result(engine: Engine, login: Login, minor: int) -> Reading[None]:
         reason = "too many attempts"
     else:
         reason = (yield from _reason(engine)) if minor >= 8 else ""
+    name = engine.login.name
     raise AuthenticationError(
-        f"the VNC server refuses the login with {login.name}" + (f": {reason}" if reason else ""),
-        hint="is the password right, and not expired?" if login.needs_password else None,
+        f"the VNC server refuses the login with {name}" + (f": {reason}" if reason else ""),
+        hint=_HINTS[engine.login.asks],
     )
 
 
@@ -140,6 +148,8 @@ def _init(engine: Engine) -> Reading[None]:
     width, height = _SIZE.unpack((yield from inbox.read(_SIZE.size)))
     theirs = PixelFormat.unpack((yield from inbox.read(PIXEL_FORMAT_BYTES)))
     engine.name = yield from engine.read_name()
+    if engine.capabilities_follow:
+        yield from skip_capabilities(engine)
     engine.resize(width, height)
     engine.enter(State.NORMAL, "message type")
     engine.begin(set_format=theirs != OURS)

@@ -27,6 +27,9 @@ class EndOfStreamError(Exception):
 
 _CAPACITY = 256 * 1024
 
+# What is declared to come gets memory at once up to this; beyond it, as much as has come again.
+_AHEAD = 16 * 1024 * 1024
+
 # Less room than this at the end, and the rest is moved to the front.
 _LEAST_READ = 64 * 1024
 
@@ -59,7 +62,8 @@ class Inbox:
     def need(self, count: int) -> Reading[None]:
         """Wait until ``count`` bytes are here, in one piece.
 
-        The caller has bounded ``count``: that much memory is taken.
+        The caller has bounded ``count``. Memory is taken for 16 MiB of it at once, and then for
+        twice what has come: who declares much must send it.
         """
         while self.available < count:
             self._wanted = count
@@ -140,6 +144,7 @@ class Inbox:
             room = self._target
         else:
             missing = max(1, self._wanted - self.available, self.available // 4)
+            missing = min(missing, len(data))
             self._reserve(missing)
             room = self._own[self._stop : self._stop + missing]
         count = min(len(data), len(room))
@@ -170,12 +175,13 @@ class Inbox:
         unread = self.available
         if not unread:
             self._start = self._stop = 0
-        if self._stop + room <= len(self._own) and self._start + self._wanted <= len(self._own):
+        size = len(self._own)
+        if self._stop + room <= size and self._start + min(self._wanted, _AHEAD) <= size:
             return
-        need = max(unread + room, self._wanted)
+        need = max(unread + room, min(self._wanted, max(_AHEAD, 2 * unread)))
         target = self._own
         if need > len(target):
-            # Once to the size that is known to be needed: no byte is moved twice for growth.
+            # Mostly once to the size that is known to be needed: no byte is moved for growth.
             target = memoryview(bytearray(need + _LEAST_READ))
         elif len(target) > _CAPACITY and need <= _CAPACITY:
             target = memoryview(bytearray(_CAPACITY))

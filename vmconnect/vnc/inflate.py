@@ -59,7 +59,28 @@ class Inflater:
         if not self._fresh:
             self._begin()
 
-    def inflate(self, data: bytes | memoryview, limit: int, *, last: bool = False) -> bytes:
+    def copy(self) -> Inflater | None:
+        """Return another that goes on from here; None where it cannot be had.
+
+        It can be for streams of servers, which flush them after each rectangle.
+        """
+        other = Inflater()
+        if self._fresh:
+            return other
+        if not self._for_noise:
+            other._stream = self._stream.copy()
+        elif self._flushed:
+            # ISA-L copies none.
+            other._choose_from(self._recent, for_noise=True)
+        else:
+            return None
+        other._fresh, other._flushed, other._ratio = False, self._flushed, self._ratio
+        other._recent = self._recent
+        return other
+
+    def inflate(
+        self, data: bytes | bytearray | memoryview, limit: int, *, last: bool = False
+    ) -> bytes:
         """Return all that ``data`` inflates to.
 
         Raises InflateError if that is more than ``limit`` bytes, if the stream is broken, or if
@@ -90,10 +111,12 @@ class Inflater:
 
     def _choose(self, for_noise: bool) -> None:
         """Go over to the other library, if it is the better."""
-        if for_noise == self._for_noise:
-            return
+        if for_noise != self._for_noise:
+            self._choose_from(self._recent, for_noise=for_noise)
+
+    def _choose_from(self, recent: bytes, *, for_noise: bool) -> None:
         self._for_noise = for_noise
-        window = self._recent[-_WINDOW:]
+        window = recent[-_WINDOW:]
         if for_noise:
             from isal import isal_zlib
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 __all__ = [
     "FAULTS",
     "JOB",
+    "MOST_COVERED",
     "PICTURES",
     "RESETS_SHIFT",
     "STREAMS",
@@ -124,6 +125,13 @@ Jobs = NDArray[np.void]
 """A table with rows of JOB."""
 
 
+MOST_COVERED = 16
+"""How often RRE's subrectangles may cover their rectangle in all; those of servers do it once.
+
+Without a bound, each 12 bytes could cost the time to fill the screen.
+"""
+
+
 class Fault(enum.IntEnum):
     """What can be wrong with a rectangle when it is drawn."""
 
@@ -134,6 +142,7 @@ class Fault(enum.IntEnum):
     BAD_INDEX = 4
     BAD_RUN = 5
     LEFT_OVER = 6
+    TOO_MUCH = 7
 
 
 FAULTS: dict[Fault, str] = {
@@ -143,6 +152,7 @@ FAULTS: dict[Fault, str] = {
     Fault.BAD_INDEX: "a colour is not in its palette",
     Fault.BAD_RUN: "a run of pixels goes past the end of a tile",
     Fault.LEFT_OVER: "its data go on past its end",
+    Fault.TOO_MUCH: f"its parts cover it more than {MOST_COVERED} times over",
 }
 
 

@@ -12,12 +12,20 @@ from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.inflate import InflateError, Inflater
 from vmconnect.vnc.layout import Layout
 
-__all__ = ["PictureError", "decode_jpeg", "decode_png"]
+__all__ = ["MAX_PNG_PIXELS", "MAX_SCANS", "PictureError", "decode_jpeg", "decode_png"]
+
+MAX_SCANS = 100
+"""A JPEG with more scans is refused: each costs as much as the whole picture. Others have 10."""
+
+MAX_PNG_PIXELS = 1 << 24
+"""A larger PNG is refused: a thousandth of its size can make it. QEMU's have 65,536 pixels."""
 
 
 class PictureError(Exception):
     """A picture cannot be decoded, or has another size; within `vmconnect.vnc` only."""
 
+
+_SCAN = b"\xff\xda"
 
 # simplejpeg's names for words with red, green, blue at these places.
 _COLOUR_SPACES = {(16, 8, 0): "BGRX", (0, 8, 16): "RGBX"}
@@ -30,6 +38,8 @@ def decode_jpeg(data: memoryview, picture: Pixels, layout: Layout) -> None:
     """
     import simplejpeg
 
+    if (scans := bytes(data).count(_SCAN)) > MAX_SCANS:
+        raise PictureError(f"its JPEG has {scans} scans")
     space = _COLOUR_SPACES.get(layout.shifts, "RGBX")
     try:
         decoded = simplejpeg.decode_jpeg(data, space, buffer=picture)
@@ -50,11 +60,11 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PALETTE = 3
 
 
-def _chunks(data: memoryview) -> dict[bytes, bytes]:
+def _chunks(data: memoryview) -> dict[bytes, bytearray]:
     """Return the content of a PNG's chunks, those of a kind joined."""
     if data[: len(_SIGNATURE)] != _SIGNATURE:
         raise PictureError("it is no PNG")
-    chunks: dict[bytes, bytes] = {}
+    chunks: dict[bytes, bytearray] = {}
     position = len(_SIGNATURE)
     while b"IEND" not in chunks:
         if len(data) - position < _CHUNK.size + 4:
@@ -67,7 +77,7 @@ def _chunks(data: memoryview) -> dict[bytes, bytes]:
         (checksum,) = struct.unpack_from(">I", data, after - 4)
         if zlib.crc32(data[position + 4 : after - 4]) != checksum:
             raise PictureError("its PNG has a wrong checksum")
-        chunks[kind] = chunks.get(kind, b"") + bytes(body)
+        chunks.setdefault(kind, bytearray()).extend(body)
         position = after
     return chunks
 
@@ -121,6 +131,8 @@ def decode_png(data: memoryview, picture: Pixels, layout: Layout) -> None:
     Transparency is left out. Raises PictureError.
     """
     height, width = picture.shape
+    if width * height > MAX_PNG_PIXELS:
+        raise PictureError(f"its PNG has more than {MAX_PNG_PIXELS} pixels")
     chunks = _chunks(data)
     if len(chunks.get(b"IHDR", b"")) != _HEADER.size:
         raise PictureError("its PNG has no header")

@@ -142,14 +142,18 @@ _Task = Callable[[], None]
 class _Batch:
     """Rectangles that are found, and what is needed to draw them."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.jobs: Jobs = np.zeros(_BATCH_JOBS, JOB)
+    def __init__(self, kernel: Kernel, most: int = _BATCH_JOBS) -> None:
+        self.jobs: Jobs = np.zeros(most, JOB)
         self.table = kernel.Table(self.jobs)
         self.count = 0
         # See `vmconnect.vnc.jobs.Job.work`.
         self.work = 0
         self.images: Pixels = np.zeros(0, np.uint32)
         self.waiting: list[tuple[Future[None], _Task]] = []
+        # What went wrong before it could be drawn.
+        self.failure: RfbError | None = None
+        # The streams as they were before it, by number, to find out which rectangle is at fault.
+        self.streams: dict[int, Inflater | None] = {}
         self.inflated: list[bytes] = [b""] * STREAMS
 
 
@@ -164,6 +168,8 @@ class Walk:
         self._kernel = engine.kernel
         self._streams = [Inflater() for _ in range(STREAMS)]
         self._batches = _Batch(self._kernel), _Batch(self._kernel)
+        # For what is done again.
+        self._spare = _Batch(self._kernel, 1)
         self._pool = ThreadPoolExecutor(threads - 1, "vmconnect decode") if threads > 1 else None
         self.wavelet_level = 0
 
@@ -200,12 +206,12 @@ class Walk:
                     self._prepare(batch, data, offset, share=position - begin >= _LEAST_SHARED)
                     done += batch.count
                 if before is not None:
-                    self._draw(before, data, offset)
+                    self._finish(before, data, offset)
                 if not batch.count:
                     break
                 before = batch
                 if self._pool is None:
-                    self._draw(batch, data, offset)
+                    self._finish(batch, data, offset)
                     before = None
                     if done == most:
                         break
@@ -226,17 +232,23 @@ class Walk:
         batch.jobs[0] = (*placed, (0, 0, 0))
         batch.count, batch.work = 1, job.work
         self._prepare(batch, data, inbox.offset - start)
-        try:
-            self._wait(batch)
-        finally:
-            self._let_go()
-        self._draw(batch, data, inbox.offset - start)
+        self._finish(batch, data, inbox.offset - start)
         inbox.consume(job.start + job.length)
 
     def _prepare(
         self, batch: _Batch, data: memoryview, offset: int, *, share: bool = False
     ) -> None:
-        """Inflate and decode what the batch holds, or let other threads begin to."""
+        """Inflate and decode what the batch holds, or let other threads begin to.
+
+        What goes wrong is told by `_finish`, when all that is before the batch is drawn.
+        """
+        batch.failure = None
+        if batch.count > 1:
+            batch.streams = {
+                number: self._streams[number].copy()
+                for number in range(STREAMS)
+                if batch.work >> number & 1
+            }
         if resets := batch.work >> RESETS_SHIFT:
             for number in range(_TIGHT_STREAMS):
                 if resets >> number & 1:
@@ -249,8 +261,11 @@ class Walk:
         if batch.work & PICTURES:
             work += self._pictures(batch, data, offset)
         if self._pool is None or not share:
-            for task in work:
-                task()
+            try:
+                for task in work:
+                    task()
+            except RfbError as error:
+                batch.failure = error
         else:
             batch.waiting = [(self._pool.submit(task), task) for task in work]
 
@@ -302,10 +317,44 @@ class Walk:
         while batch.waiting:
             # From the end, where nobody has begun yet.
             future, task = batch.waiting.pop()
-            if future.cancel():
-                task()
-            else:
-                future.result()
+            try:
+                if future.cancel():
+                    task()
+                else:
+                    future.result()
+            except RfbError as error:
+                batch.failure = error
+
+    def _finish(self, batch: _Batch, data: memoryview, offset: int) -> None:
+        """Draw a batch of which all is inflated and decoded.
+
+        Raises RfbError for the first rectangle at fault.
+        """
+        try:
+            if batch.failure is not None:
+                raise batch.failure
+            self._draw(batch, data, offset)
+        except RfbError:
+            if batch.count > 1 and None not in batch.streams.values():
+                self._one_by_one(batch, data, offset)
+            raise
+
+    def _one_by_one(self, batch: _Batch, data: memoryview, offset: int) -> None:
+        """Do a batch that failed again, a rectangle at a time: the first at fault raises.
+
+        Together, a rectangle whose data end too soon takes what is the next one's.
+        """
+        for number, stream in batch.streams.items():
+            if stream is not None:
+                self._streams[number] = stream
+        for row in batch.jobs[: batch.count].copy():
+            job = Job(*row.tolist()[:-1])
+            one = self._spare
+            one.jobs[0] = row
+            one.count, one.work = 1, job.work
+            one.images = batch.images if job.kind == Kind.IMAGE else np.zeros(0, np.uint32)
+            self._prepare(one, data, offset)
+            self._finish(one, data, offset)
 
     def _draw(self, batch: _Batch, data: memoryview, offset: int) -> None:
         damage = self._engine.damage

@@ -4,6 +4,7 @@ cdef Fault _draw_rre(
     const Layout* layout, const Area* area, Span* span, bint compact
 ) noexcept nogil:
     cdef Py_ssize_t count, x, y, width, height
+    cdef Py_ssize_t left = MOST_COVERED * area.width * area.height
     cdef uint32_t colour
     cdef int step = layout.pixel_bytes + (4 if compact else 8)
     cdef const uint8_t* at = span.at
@@ -25,6 +26,9 @@ cdef Fault _draw_rre(
             at += 8
         if x + width > area.width or y + height > area.height:
             return OUTSIDE
+        left -= width * height
+        if left < 0:
+            return TOO_MUCH
         _fill(area.to + y * area.stride + x, area.stride, width, height, colour)
         count -= 1
     span.at = at

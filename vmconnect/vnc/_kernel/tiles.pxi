@@ -71,13 +71,16 @@ cdef Fault _draw_packed(const Area* area, Span* span, const Palette* palette) no
     return FINE if worst < <uint32_t>palette.size else BAD_INDEX
 
 
-cdef inline Py_ssize_t _run_length(Span* span) noexcept nogil:
-    """Read a length: bytes of 255 and one less, plus one; 0 if the bytes end before it does."""
+cdef inline Py_ssize_t _run_length(Span* span, Py_ssize_t most) noexcept nogil:
+    """Read a length: bytes of 255 and one less, plus one; 0 if the bytes end before it does.
+
+    Of one that is more than ``most``, only as much is read as tells it.
+    """
     cdef Py_ssize_t length = 1
     while span.at < span.end:
         length += span.at[0]
         span.at += 1
-        if span.at[-1] != 255:
+        if span.at[-1] != 255 or length > most:
             return length
     return 0
 
@@ -103,13 +106,13 @@ cdef Fault _draw_runs(
             colour = palette.colours[index & 127]
             length = 1
             if index & 128:
-                length = _run_length(span)
+                length = _run_length(span, left)
         else:
             if span.end - span.at <= layout.cpixel_bytes:
                 return SHORT
             colour = _cpixel(layout, span.at)
             span.at += layout.cpixel_bytes
-            length = _run_length(span)
+            length = _run_length(span, left)
         if length == 0:
             return SHORT
         left -= length
@@ -220,12 +223,12 @@ cdef Py_ssize_t _measure_runs(
             if span.at >= span.end:
                 return 0
             span.at += 1
-            length = _run_length(span) if span.at[-1] & 128 else 1
+            length = _run_length(span, pixels) if span.at[-1] & 128 else 1
         else:
             if span.end - span.at < cpixel_bytes:
                 return 0
             span.at += cpixel_bytes
-            length = _run_length(span)
+            length = _run_length(span, pixels)
         if length == 0:
             return 0
         pixels -= length

@@ -13,12 +13,15 @@ from vmconnect.vnc.jobs import WIRE, DrawError, Fault, Job, Kind, compressed_at_
 if TYPE_CHECKING:
     from vmconnect.vnc.engine import Engine
 
-__all__ = ["HEADER_BYTES", "Encoding", "Rectangle", "Source", "read_compressed"]
+__all__ = ["HEADER_BYTES", "LENGTH_BYTES", "Encoding", "Rectangle", "Source", "read_compressed"]
 
 HEADER_BYTES = 12
 """The length of a rectangle's header."""
 
 _U32 = struct.Struct(">I")
+
+LENGTH_BYTES = _U32.size
+"""The length of the length before zlib data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,11 @@ class Source:
 def read_compressed(engine: Engine, name: str, size: int) -> Reading[int]:
     """Read the length before zlib data that inflate to ``size`` bytes at most.
 
-    Returns it when the data are whole in the inbox.
+    Returns it when the data are whole in the inbox, LENGTH_BYTES after the first unread byte.
     """
-    (length,) = _U32.unpack((yield from engine.inbox.read(_U32.size)))
+    yield from engine.inbox.need(LENGTH_BYTES)
+    (length,) = _U32.unpack(engine.inbox.peek(LENGTH_BYTES))
     if length > compressed_at_most(size):
         raise engine.error(f"{length} bytes of {name} data, for at most {size} when inflated")
-    yield from engine.inbox.need(length)
+    yield from engine.inbox.need(LENGTH_BYTES + length)
     return int(length)

@@ -17,10 +17,16 @@ from vmconnect.vnc.pictures import PictureError, decode_jpeg
 if TYPE_CHECKING:
     from vmconnect.vnc.engine import Engine
 
-__all__ = ["JPEG", "MAX_JPEG_BYTES"]
+__all__ = ["JPEG", "MAX_JPEG_BYTES", "MAX_TABLE_BYTES"]
 
 MAX_JPEG_BYTES = 16 * 1024 * 1024
 """What one picture may have at most."""
+
+MAX_TABLE_BYTES = 128 * 1024
+"""What its tables of a kind may have; those of real pictures have hundreds of bytes."""
+
+# How far it is looked for the end of a scan at first, and at most.
+_SHORT_LOOK, _LONG_LOOK = 256, 64 * 1024
 
 _START = b"\xff\xd8"
 _END = 0xD9
@@ -50,9 +56,11 @@ class _Reader:
     def past_scan(self) -> Reading[None]:
         """Go past entropy-coded bytes, to the next marker that is not among them."""
         inbox = self._engine.inbox
+        look = _SHORT_LOOK
         while True:
             yield from self._need(self.position + 2)
-            data = bytes(inbox.peek(MAX_JPEG_BYTES)[self.position :])
+            data = bytes(inbox.peek(self.position + look)[self.position :])
+            look = min(2 * look, _LONG_LOOK)
             found = data.find(0xFF)
             while 0 <= found < len(data) - 1:
                 if data[found + 1] and data[found + 1] not in _ALONE:
@@ -87,6 +95,9 @@ def _measure(engine: Engine, rectangle: Rectangle) -> Reading[tuple[int, dict[in
         if marker in _TABLES:
             segment = bytes((0xFF, marker)) + length.to_bytes(2, "big") + body
             tables[marker] = tables.get(marker, b"") + segment
+            if len(tables[marker]) > MAX_TABLE_BYTES:
+                what = f"{_TABLES[marker]} tables of more than {MAX_TABLE_BYTES} bytes"
+                raise engine.error(f"a JPEG with {what} in a rectangle {rectangle}")
         if marker == _SCAN:
             yield from reader.past_scan()
 

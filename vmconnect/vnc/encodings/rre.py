@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vmconnect.vnc.encodings.base import Encoding, Rectangle, Source
 from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.inbox import Reading
-from vmconnect.vnc.jobs import DrawError, Fault, Kind
+from vmconnect.vnc.jobs import MOST_COVERED, DrawError, Fault, Kind
 from vmconnect.vnc.layout import Layout
 
 if TYPE_CHECKING:
@@ -46,11 +46,15 @@ def _decode_corre(engine: Engine, rectangle: Rectangle) -> Reading[None]:
 def _draw(area: Pixels, source: Source, layout: Layout, place: struct.Struct) -> None:
     (count,) = _COUNT.unpack(source.take(_COUNT.size))
     area[:] = layout.pixels(source.take(layout.pixel_bytes))[0]
+    left = MOST_COVERED * area.size
     for _ in range(count):
         colour = layout.pixels(source.take(layout.pixel_bytes))[0]
         x, y, width, height = place.unpack(source.take(place.size))
         if x + width > area.shape[1] or y + height > area.shape[0]:
             raise DrawError(Fault.OUTSIDE)
+        left -= width * height
+        if left < 0:
+            raise DrawError(Fault.TOO_MUCH)
         area[y : y + height, x : x + width] = colour
 
 

@@ -48,11 +48,13 @@ def _draw_packed(tile: Pixels, source: Source, palette: Pixels) -> None:
     tile[:] = palette[indices]
 
 
-def _run_length(source: Source) -> int:
-    length = 1
-    while (byte := source.byte()) == 255:
+def _run_length(source: Source, most: int) -> int:
+    """Read a length, or as much of it as tells that it is more than ``most``."""
+    length, byte = 1, 255
+    while byte == 255 and length <= most:
+        byte = source.byte()
         length += byte
-    return length + byte
+    return length
 
 
 def _draw_runs(tile: Pixels, source: Source, layout: Layout, palette: Pixels | None) -> None:
@@ -62,13 +64,13 @@ def _draw_runs(tile: Pixels, source: Source, layout: Layout, palette: Pixels | N
     while left > 0:
         if palette is None:
             colours.append(int(layout.cpixels(source.take(layout.cpixel_bytes))[0]))
-            lengths.append(_run_length(source))
+            lengths.append(_run_length(source, left))
         else:
             index = source.byte()
             if index & 127 >= len(palette):
                 raise DrawError(Fault.BAD_INDEX)
             colours.append(int(palette[index & 127]))
-            lengths.append(_run_length(source) if index & 128 else 1)
+            lengths.append(_run_length(source, left) if index & 128 else 1)
         left -= lengths[-1]
     if left < 0:
         raise DrawError(Fault.BAD_RUN)

@@ -44,20 +44,22 @@ class _Cursor:
         return self._inbox.peek(self.position)[-1]
 
 
-def _past_length(cursor: _Cursor) -> Reading[int]:
-    length = 1
-    while (byte := (yield from cursor.byte())) == 255:
+def _past_length(cursor: _Cursor, most: int) -> Reading[int]:
+    """Go past a length and return it; past what tells that it is more than ``most``."""
+    length, byte = 1, 255
+    while byte == 255 and length <= most:
+        byte = yield from cursor.byte()
         length += byte
-    return length + byte
+    return length
 
 
 def _past_runs(cursor: _Cursor, pixels: int, cpixel_bytes: int, indexed: bool) -> Reading[None]:
     while pixels > 0:
         if not indexed:
             yield from cursor.past(cpixel_bytes)
-            pixels -= yield from _past_length(cursor)
+            pixels -= yield from _past_length(cursor, pixels)
         elif (yield from cursor.byte()) & 128:
-            pixels -= yield from _past_length(cursor)
+            pixels -= yield from _past_length(cursor, pixels)
         else:
             pixels -= 1
 

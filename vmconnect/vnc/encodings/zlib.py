@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmconnect.vnc.encodings.base import Encoding, Rectangle, read_compressed
+from vmconnect.vnc.encodings.base import LENGTH_BYTES, Encoding, Rectangle, read_compressed
 from vmconnect.vnc.inbox import Reading
 from vmconnect.vnc.jobs import ZLIB_STREAM, Kind
 
@@ -17,7 +17,8 @@ __all__ = ["ZLIB"]
 def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
     size = rectangle.pixels * engine.layout.pixel_bytes
     length = yield from read_compressed(engine, "Zlib", size)
-    engine.walk.one(rectangle.job(Kind.PIXELS, length, ZLIB_STREAM, size))
+    job = rectangle.job(Kind.PIXELS, length, ZLIB_STREAM, size, LENGTH_BYTES)
+    engine.walk.one(job)
 
 
 ZLIB = Encoding(6, "Zlib", _decode, draws=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmconnect.vnc.encodings.base import Encoding, Rectangle, Source, read_compressed
+from vmconnect.vnc.encodings.base import LENGTH_BYTES, Encoding, Rectangle, Source, read_compressed
 from vmconnect.vnc.encodings.tiles import draw_tiles
 from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.inbox import Reading
@@ -31,7 +31,8 @@ def at_most(rectangle: Rectangle, cpixel_bytes: int) -> int:
 def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
     size = at_most(rectangle, engine.layout.cpixel_bytes)
     length = yield from read_compressed(engine, "ZRLE", size)
-    engine.walk.one(rectangle.job(Kind.ZRLE, length, ZRLE_STREAM, size))
+    job = rectangle.job(Kind.ZRLE, length, ZRLE_STREAM, size, LENGTH_BYTES)
+    engine.walk.one(job)
 
 
 def draw_zrle(area: Pixels, source: Source, layout: Layout) -> None:

@@ -37,14 +37,16 @@ class Clipboard:
 
     def __init__(self) -> None:
         self.server = 0
-        self._ours: str | None = None
+        # The message that gives it, and None while we have no text.
+        self._ours: bytes | None = None
 
     def cut(self, text: str) -> bytes:
         """Return the message that tells the server of a new text of ours."""
-        self._ours = text
+        # Made once: a server may ask for it as often as it likes.
+        self._ours = _provide(text)
         if self.server & _NOTIFY:
             return _message(_NOTIFY | _TEXT)
-        return self._provide()
+        return self._ours
 
     def read(self, engine: Engine, length: int) -> Reading[None]:
         """Read what follows the negative ``length`` of a cut-text message."""
@@ -68,7 +70,7 @@ class Clipboard:
                 engine.send(_message(_REQUEST | _TEXT))
         elif flags & _ACTIONS == _REQUEST:
             if flags & _TEXT and self._ours is not None:
-                engine.send(self._provide())
+                engine.send(self._ours)
         elif flags & _ACTIONS == _PEEK and self.server & _NOTIFY:
             engine.send(_message(_NOTIFY | (_TEXT if self._ours is not None else 0)))
 
@@ -79,10 +81,11 @@ class Clipboard:
         # A size of 0: texts are to be told of, not sent unasked.
         engine.send(_message(_ACTIONS | _TEXT, _U32.pack(0)))
 
-    def _provide(self) -> bytes:
-        text = (self._ours or "").replace("\r\n", "\n").replace("\n", "\r\n")
-        data = text.encode("utf-8", "replace") + b"\0"
-        return _message(_PROVIDE | _TEXT, zlib.compress(_U32.pack(len(data)) + data))
+
+def _provide(text: str) -> bytes:
+    text = text.replace("\r\n", "\n").replace("\n", "\r\n")
+    data = text.encode("utf-8", "replace") + b"\0"
+    return _message(_PROVIDE | _TEXT, zlib.compress(_U32.pack(len(data)) + data))
 
 
 def _message(flags: int, body: bytes = b"") -> bytes:

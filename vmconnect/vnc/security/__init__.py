@@ -1,63 +1,40 @@
 """How to log in: one security type a file, found through one table.
 
 `LOGINS`
-    what we can do, the best first
+    what we can do, the safest first
 `choose`
     the one to use of those that a server offers
+`log_in`
+    to use it
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from vmconnect.errors import AuthenticationError
-from vmconnect.vnc.credentials import Credentials
-from vmconnect.vnc.security.base import Login
+from vmconnect.vnc.security.anonymous_tls import ANONYMOUS_TLS
+from vmconnect.vnc.security.apple_dh import APPLE_DH
+from vmconnect.vnc.security.base import Asks, Login, log_in
+from vmconnect.vnc.security.choice import choose, login_name
+from vmconnect.vnc.security.mslogon import MSLOGON_II
 from vmconnect.vnc.security.none import NONE
+from vmconnect.vnc.security.ra2 import RA2, RA2_256, RA2NE, RA2NE_256
+from vmconnect.vnc.security.sasl import SASL
+from vmconnect.vnc.security.tight import TIGHT
+from vmconnect.vnc.security.vencrypt import VENCRYPT
 from vmconnect.vnc.security.vncauth import VNC_AUTH
 
-__all__ = ["LOGINS", "Login", "choose", "login_name"]
+__all__ = ["LOGINS", "NONE", "Asks", "Login", "choose", "log_in", "login_name"]
 
-LOGINS: tuple[Login, ...] = (VNC_AUTH, NONE)
-
-# The IANA registry of RFB security types.
-_NAMES = {
-    1: "None",
-    2: "VncAuth",
-    5: "RA2",
-    6: "RA2ne",
-    16: "Tight",
-    17: "Ultra",
-    18: "TLS",
-    19: "VeNCrypt",
-    20: "SASL",
-    21: "MD5",
-    22: "xvp",
-    30: "Apple DH",
-    113: "MSLogonII",
-    129: "RA2-256",
-    130: "RA2ne-256",
-}
-
-
-def login_name(number: int) -> str:
-    """Return the name of a security type as people know it."""
-    return f"{_NAMES[number]} ({number})" if number in _NAMES else f"type {number}"
-
-
-def choose(offered: Sequence[int], credentials: Credentials) -> Login:
-    """Return the best login that the server offers and we have the credentials for.
-
-    A password is used if it is at hand, and asked for only if no login does without. Raises
-    AuthenticationError if there is none.
-    """
-    known = [login for login in LOGINS if login.number in offered]
-    if not credentials.has_password:
-        known.sort(key=lambda login: login.needs_password)
-    if known:
-        return known[0]
-    names = ", ".join(login_name(number) for number in sorted(set(offered)))
-    raise AuthenticationError(
-        f"the VNC server offers no login that we can make: {names}",
-        hint="let it offer " + " or ".join(login.name for login in LOGINS),
-    )
+LOGINS: tuple[Login, ...] = (
+    VENCRYPT,
+    RA2_256,
+    RA2,
+    ANONYMOUS_TLS,
+    RA2NE_256,
+    RA2NE,
+    SASL,
+    APPLE_DH,
+    VNC_AUTH,
+    NONE,
+    TIGHT,
+    MSLOGON_II,
+)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmconnect.vnc.inbox import Reading
-from vmconnect.vnc.security.base import Login
+from vmconnect.vnc.security.base import Asks, Login
 
 if TYPE_CHECKING:
     from vmconnect.vnc.engine import Engine
 
-__all__ = ["NONE"]
+__all__ = ["NONE", "speak"]
 
 
-def _login(_engine: Engine) -> Reading[None]:
+def speak(_engine: Engine) -> Reading[None]:
+    """Say nothing, and be asked nothing."""
     yield from ()
 
 
-NONE = Login(1, "None", False, _login)
+NONE = Login(1, "None", speak, Asks.NOTHING)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from vmconnect.errors import AuthenticationError
 from vmconnect.vnc.inbox import Reading
-from vmconnect.vnc.security.base import Login
+from vmconnect.vnc.security.base import Asks, Login
 
 if TYPE_CHECKING:
     from vmconnect.vnc.engine import Engine
 
-__all__ = ["VNC_AUTH", "response"]
+__all__ = ["VNC_AUTH", "response", "reversed_bits", "speak"]
 
 _CHALLENGE_BYTES = 16
 _KEY_BYTES = 8
@@ -35,16 +35,21 @@ def response(challenge: bytes, password: str) -> bytes:
         key = password.encode("latin-1")[:_KEY_BYTES].ljust(_KEY_BYTES, b"\0")
     except UnicodeEncodeError as error:
         raise AuthenticationError("a VNC password has only Latin-1 characters") from error
-    key = bytes(int(f"{byte:08b}"[::-1], 2) for byte in key)
     # DES is triple DES with one key thrice; the mode is what the protocol has.
-    cipher = Cipher(TripleDES(key * 3), modes.ECB())  # noqa: S305 (the protocol's)
+    cipher = Cipher(TripleDES(reversed_bits(key) * 3), modes.ECB())  # noqa: S305 (the protocol's)
     encryptor = cipher.encryptor()
     return encryptor.update(challenge) + encryptor.finalize()
 
 
-def _login(engine: Engine) -> Reading[None]:
+def reversed_bits(key: bytes) -> bytes:
+    """Return a DES key as VNC has it: each byte with its lowest bit first."""
+    return bytes(int(f"{byte:08b}"[::-1], 2) for byte in key)
+
+
+def speak(engine: Engine) -> Reading[None]:
+    """Answer the challenge."""
     challenge = yield from engine.inbox.read(_CHALLENGE_BYTES)
     engine.send(response(bytes(challenge), engine.credentials.password()))
 
 
-VNC_AUTH = Login(2, "VncAuth", True, _login)
+VNC_AUTH = Login(2, "VncAuth", speak, Asks.PASSWORD)

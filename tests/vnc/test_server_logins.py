@@ -1,0 +1,381 @@
+"""Every login that a server here has, against that server: QEMU, Xtigervnc, x11vnc.
+
+RA2, Apple's and Microsoft's logins are in test_logins.py, against servers that the tests play:
+no server of Debian 12 has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vmconnect.deadline import Deadline
+from vmconnect.errors import AuthenticationError, RfbError, TrustError
+from vmconnect.streams import Stream, Tcp, Unix, dial
+from vmconnect.vnc import Console
+from vmconnect.vnc.policy import Policy, ServerKey
+
+from .authority import Authority
+from .conftest import Qemu, RealServer
+
+PATIENCE = 30.0
+USER, PASSWORD, NAME = "alice", "opensesame", "console.example"
+# What VncAuth makes of it.
+SHORT = PASSWORD[:8]
+
+
+class Keys:
+    """The server's keys that a console has shown us, and that we have let pass."""
+
+    def __init__(self) -> None:
+        self.seen: list[ServerKey] = []
+
+    def __call__(self, key: ServerKey) -> None:
+        self.seen.append(key)
+
+
+@pytest.fixture
+def authority(directory: Path) -> Authority:
+    return Authority(directory / "pki")
+
+
+@dataclasses.dataclass
+class Door:
+    """Where a server listens, and what is said to it."""
+
+    opener: Callable[[Deadline], Stream]
+
+    @classmethod
+    def unix(cls, path: Path) -> Door:
+        return cls(lambda deadline: dial(Unix(str(path)), deadline))
+
+    def open(
+        self, policy: Policy | None = None, user: str | None = None, password: str | None = None
+    ) -> Console:
+        return Console.open(
+            self.opener, "real", user=user, password=password, policy=policy, timeout=PATIENCE
+        )
+
+
+def check(console: Console, login: str, *, encrypted: bool) -> None:
+    """Close a console that has come as far as a picture and a key press."""
+    with console:
+        assert (console.login, console.encrypted) == (login, encrypted)
+        assert console.pixels().size
+        console.type("x")
+        console.request_update()
+        console.wait_for_update(PATIENCE)
+
+
+# QEMU.
+
+
+@pytest.fixture
+def sasl(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let QEMU's SASL know a user."""
+    if shutil.which("saslpasswd2") is None:
+        pytest.skip("needs saslpasswd2 (apt install sasl2-bin libsasl2-modules)")
+    database = directory / "sasldb"
+    words = ["saslpasswd2", "-p", "-c", "-f", str(database), "-u", socket.gethostname(), USER]
+    subprocess.run(words, input=PASSWORD.encode(), check=True)
+    # Whoever runs QEMU reads it.
+    (directory / "qemu.conf").write_text(
+        f"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {database}\n"
+        "mech_list: scram-sha-256 scram-sha-1 digest-md5 plain anonymous\n"
+    )
+    monkeypatch.setenv("SASL_CONF_PATH", str(directory))
+
+
+# Without a certificate QEMU wants a SASL mechanism that encrypts by itself: Kerberos, say.
+QEMU_KINDS = [
+    ("None", "", False),
+    ("VncAuth", ",password=on", False),
+    ("TLSNone", ",tls-creds=tls0", True),
+    ("TLSVnc", ",tls-creds=tls0,password=on", True),
+    ("X509None", ",tls-creds=x5090", True),
+    ("X509Vnc", ",tls-creds=x5090,password=on", True),
+    ("X509SASL", ",tls-creds=x5090,sasl=on", True),
+]
+
+
+@pytest.mark.usefixtures("sasl")
+@pytest.mark.parametrize(("login", "options", "encrypted"), QEMU_KINDS)
+def test_qemu(
+    qemu: Callable[..., Qemu], authority: Authority, login: str, options: str, encrypted: bool
+) -> None:
+    server = start_qemu(qemu, authority, options)
+    door, keys = qemu_door(server, options), Keys()
+    policy = Policy(check_key=keys)
+    asks = not login.endswith("None")
+    user, password = (USER, PASSWORD) if "SASL" in login else (None, SHORT if asks else None)
+    check(door.open(policy, user, password), login, encrypted=encrypted)
+    assert [key.kind for key in keys.seen] == ["x509"] * login.startswith("X509")
+    if asks:
+        with pytest.raises(AuthenticationError, match=f"{login}|SCRAM"):
+            door.open(policy, user, "wrong")
+
+
+def start_qemu(qemu: Callable[..., Qemu], authority: Authority, options: str) -> Qemu:
+    words: list[str] = []
+    if "tls0" in options:
+        words = ["-object", "tls-creds-anon,id=tls0,endpoint=server"]
+    if "x5090" in options:
+        authority.issue("server", NAME)
+        verify = "yes" if "verified" in options else "no"
+        place = f"dir={authority.directory},endpoint=server,verify-peer={verify}"
+        words = ["-object", f"tls-creds-x509,id=x5090,{place}"]
+    if "sasl" in options:
+        # It takes no SASL on a UNIX socket (ui/vnc-auth-sasl.c asks for the internet address).
+        words += ["-vnc", f"127.0.0.1:0,to=99{options}"]
+        options = ""
+    server = qemu("-vga", "std", *words, vnc=options.replace(",verified", ""))
+    if "password" in options:
+        server.qmp("set_password", protocol="vnc", password=SHORT)
+    return server
+
+
+def qemu_door(server: Qemu, options: str) -> Door:
+    if "sasl" not in options:
+        return Door.unix(server.address)
+    (port,) = (
+        int(each["service"])
+        for display in server.qmp("query-vnc-servers")
+        for each in display.get("server", ())
+        if each["family"] == "ipv4"
+    )
+    return Door(lambda deadline: dial(Tcp("127.0.0.1", port), deadline))
+
+
+def test_certificates_of_a_ca(qemu: Callable[..., Qemu], authority: Authority) -> None:
+    """The CA that we name decides, and the name; a pinned certificate is not asked about then."""
+    server = start_qemu(qemu, authority, ",tls-creds=x5090")
+    door = Door.unix(server.address)
+    good = Policy(authority=authority.certificate, server_name=NAME)
+    check(door.open(good), "X509None", encrypted=True)
+    check(door.open(dataclasses.replace(good, server_name=None)), "X509None", encrypted=True)
+    with pytest.raises(TrustError, match="certificate is not good: Hostname mismatch"):
+        door.open(dataclasses.replace(good, server_name="other.example"))
+    stranger = Authority(authority.directory / "other").certificate
+    with pytest.raises(TrustError, match="certificate is not good"):
+        door.open(dataclasses.replace(good, authority=stranger))
+    with pytest.raises(TrustError, match="nobody can tell"):
+        door.open(Policy())
+
+
+def test_a_refused_certificate_ends_it(qemu: Callable[..., Qemu], authority: Authority) -> None:
+    """Nothing but the refusal happens: no other login is tried, no password asked for."""
+    server = start_qemu(qemu, authority, ",tls-creds=x5090,password=on")
+    refusal = TrustError("not that one")
+
+    def refuse(key: ServerKey) -> None:
+        raise refusal
+
+    def ask() -> str:
+        raise AssertionError("asked")
+
+    with pytest.raises(TrustError, match="not that one"):
+        Console.open(
+            Door.unix(server.address).opener,
+            "real",
+            password=ask,
+            policy=Policy(check_key=refuse),
+            timeout=PATIENCE,
+        )
+
+
+def test_our_own_certificate(qemu: Callable[..., Qemu], authority: Authority) -> None:
+    server = start_qemu(qemu, authority, ",tls-creds=x5090,verified")
+    door = Door.unix(server.address)
+    certificate, key = authority.issue("client", "somebody")
+    ours = Policy(authority=authority.certificate, certificate=certificate, private_key=key)
+    check(door.open(ours), "X509None", encrypted=True)
+    # TLS 1.3 refuses after the handshake, when we speak already.
+    with pytest.raises((RfbError, ConnectionError)):
+        door.open(dataclasses.replace(ours, certificate=None, private_key=None))
+
+
+def test_no_way_down(qemu: Callable[..., Qemu], authority: Authority) -> None:
+    """A server that has proved itself before is not let in without, whatever it offers."""
+    server = start_qemu(qemu, authority, ",tls-creds=tls0")
+    with pytest.raises(TrustError, match="do not prove who it is: TLSNone"):
+        Door.unix(server.address).open(Policy(verified=True))
+
+
+# Xtigervnc.
+
+
+@pytest.fixture
+def pam(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let PAM know one user, in the processes that are started from here on."""
+    wrapper = next(Path("/usr/lib").glob("*/libpam_wrapper.so"), None)
+    matrix = next(Path("/usr/lib").glob("*/pam_wrapper/pam_matrix.so"), None)
+    if wrapper is None or matrix is None:
+        pytest.skip("needs pam_wrapper (apt install libpam-wrapper)")
+    services = directory / "pam"
+    services.mkdir()
+    users = directory / "users"
+    users.write_text(f"{USER}:{PASSWORD}:vnc\n")
+    line = f"{{}} required {matrix} passdb={users}\n"
+    (services / "vnc").write_text(line.format("auth") + line.format("account"))
+    monkeypatch.setenv("LD_PRELOAD", str(wrapper))
+    monkeypatch.setenv("PAM_WRAPPER", "1")
+    monkeypatch.setenv("PAM_WRAPPER_SERVICE_DIR", str(services))
+
+
+XTIGERVNC_KINDS = [
+    ("None", False),
+    ("VncAuth", False),
+    ("Plain", False),
+    ("TLSNone", True),
+    ("TLSVnc", True),
+    ("TLSPlain", True),
+    ("X509None", True),
+    ("X509Vnc", True),
+    ("X509Plain", True),
+]
+
+
+@pytest.mark.usefixtures("pam")
+@pytest.mark.parametrize(("login", "encrypted"), XTIGERVNC_KINDS)
+def test_xtigervnc(
+    xtigervnc: Callable[..., RealServer],
+    directory: Path,
+    authority: Authority,
+    login: str,
+    encrypted: bool,
+) -> None:
+    certificate, key = authority.issue("server", NAME)
+    passwords = directory / "passwords"
+    passwords.write_bytes(
+        subprocess.run(
+            ["tigervncpasswd", "-f"], input=SHORT.encode(), stdout=subprocess.PIPE, check=True
+        ).stdout
+    )
+    server = xtigervnc(
+        *("-SecurityTypes", login, "-PasswordFile", str(passwords), "-PlainUsers", USER),
+        *("-X509Cert", str(certificate), "-X509Key", str(key)),
+    )
+    door = Door.unix(server.address)
+    keys = Keys()
+    policy = Policy(private=login == "Plain", check_key=keys)
+    asks = not login.endswith("None")
+    user, password = (USER, PASSWORD) if "Plain" in login else (None, SHORT if asks else None)
+    check(door.open(policy, user, password), login, encrypted=encrypted)
+    assert [key.kind for key in keys.seen] == ["x509"] * login.startswith("X509")
+    if asks:
+        with pytest.raises(AuthenticationError, match=login):
+            door.open(policy, user, "wrong")
+    if login == "Plain":
+        with pytest.raises(TrustError, match="show the password to who listens: Plain"):
+            door.open(Policy(), user, password)
+
+
+# x11vnc.
+
+
+@pytest.fixture
+def x11vnc(
+    xtigervnc: Callable[..., RealServer], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Door]]:
+    """Start x11vncs with the given options."""
+    if shutil.which("x11vnc") is None:
+        pytest.skip("needs x11vnc (apt install x11vnc)")
+    # Distributions' OpenSSL refuses what it wants to offer: anonymous TLS.
+    settings = directory / "openssl.cnf"
+    settings.write_text(OPENSSL)
+    monkeypatch.setenv("OPENSSL_CONF", str(settings))
+    with contextlib.ExitStack() as stack:
+
+        def start(*options: str) -> Door:
+            screen = xtigervnc("-SecurityTypes", "None")
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            words = [
+                "x11vnc",
+                "-display",
+                f":{screen.display}",
+                "-rfbport",
+                str(port),
+                "-localhost",
+            ]
+            words += ["-forever", "-shared", "-noipv6", "-quiet", "-nocursor", "-norc"]
+            words += [*options]
+            process = stack.enter_context(
+                subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            stack.callback(process.kill)
+            end = time.monotonic() + PATIENCE
+            while True:
+                assert process.poll() is None
+                with contextlib.suppress(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            return Door(lambda deadline: dial(Tcp("127.0.0.1", port), deadline))
+
+        yield start
+
+
+OPENSSL = """\
+openssl_conf = library
+[library]
+ssl_conf = ssl
+[ssl]
+system_default = default
+[default]
+CipherString = ALL:@SECLEVEL=0
+"""
+
+X11VNC_KINDS = [
+    ("None", False, ["-nopw"]),
+    ("VncAuth", False, ["-passwd", SHORT]),
+    ("TLSNone", True, ["-nopw", "-ssl", "{pem}", "-vencrypt", "nox509:only"]),
+    ("TLSVnc", True, ["-passwd", SHORT, "-ssl", "{pem}", "-vencrypt", "nox509:only"]),
+    ("X509None", True, ["-nopw", "-ssl", "{pem}", "-vencrypt", "nodh:only"]),
+    ("X509Vnc", True, ["-passwd", SHORT, "-ssl", "{pem}", "-vencrypt", "nodh:only"]),
+]
+
+
+@pytest.mark.parametrize(("login", "encrypted", "options"), X11VNC_KINDS)
+def test_x11vnc(
+    x11vnc: Callable[..., Door],
+    authority: Authority,
+    login: str,
+    encrypted: bool,
+    options: list[str],
+) -> None:
+    certificate, key = authority.issue("server", NAME, old=True)
+    pem = authority.directory / "both.pem"
+    pem.write_bytes(key.read_bytes() + certificate.read_bytes())
+    door = x11vnc(*(option.format(pem=pem) for option in options))
+    keys = Keys()
+    password = None if login.endswith("None") else SHORT
+    check(door.open(Policy(check_key=keys), None, password), login, encrypted=encrypted)
+    assert [key.kind for key in keys.seen] == ["x509"] * login.startswith("X509")
+    if password:
+        with pytest.raises(AuthenticationError, match=login):
+            door.open(Policy(check_key=keys), None, "wrong")
+
+
+def test_x11vnc_anonymous_tls(x11vnc: Callable[..., Door], authority: Authority) -> None:
+    """Security type 18, and a login within."""
+    certificate, key = authority.issue("server", NAME, old=True)
+    pem = authority.directory / "both.pem"
+    pem.write_bytes(key.read_bytes() + certificate.read_bytes())
+    door = x11vnc("-passwd", SHORT, "-ssl", str(pem), "-anontls", "only")
+    check(door.open(None, None, SHORT), "VncAuth", encrypted=True)

@@ -1,0 +1,86 @@
+"""The options of every command that attaches to a console."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmconnect.cli.trust_question import ask_trust
+from vmconnect.session import Session
+from vmconnect.session.secrets import (
+    secret_from_descriptor,
+    secret_from_environment,
+    secret_from_file,
+)
+
+if TYPE_CHECKING:
+    from vmconnect.vnc import Console
+
+__all__ = ["add_console_options", "open_console"]
+
+_PASSWORD, _USER = "VNC_PASSWORD", "VNC_USERNAME"
+
+
+def add_console_options(parser: argparse.ArgumentParser) -> None:
+    """Add who we are to the VNC server, and whom we trust."""
+    group = parser.add_argument_group(
+        "login",
+        f"A password that is not given here is taken from ${_PASSWORD}, a user's name from "
+        f"${_USER}; what is then still wanted is asked for.",
+    )
+    group.add_argument("-l", dest="user", metavar="USER", help="log in as USER")
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
+        "--password-file", metavar="FILE", type=Path, help="the password is FILE's first line"
+    )
+    source.add_argument(
+        "--password-fd", metavar="N", type=int, help="read the password from file descriptor N"
+    )
+    group.add_argument(
+        "--ca",
+        metavar="FILE.pem",
+        type=Path,
+        help="the server's certificate must be signed by one of these, for its name",
+    )
+    group.add_argument(
+        "--certificate", metavar="FILE.pem", type=Path, help="show the server this certificate"
+    )
+    group.add_argument("--private-key", metavar="FILE.pem", type=Path, help="the private key to it")
+    group.add_argument(
+        "--accept-new-host-key",
+        action="store_true",
+        help="trust a server that was never seen, and remember its key",
+    )
+    group.add_argument(
+        "--trust-network",
+        action="store_true",
+        help="nobody listens between here and the server: logins that show the password will do",
+    )
+
+
+def open_console(session: Session, arguments: argparse.Namespace, timeout: float = 10.0) -> Console:
+    """Attach to the console of the session's machine as the options say."""
+    password = secret_from_environment(_PASSWORD)
+    if arguments.password_file is not None:
+        password = secret_from_file(arguments.password_file)
+    elif arguments.password_fd is not None:
+        password = secret_from_descriptor(arguments.password_fd)
+
+    from vmconnect.vnc.policy import Policy
+
+    name = session.machine.name
+    return session.console(
+        password=password,
+        user=arguments.user or secret_from_environment(_USER),
+        accept_host_key=lambda key: (
+            arguments.accept_new_host_key or ask_trust(name, "VNC server's key", key)
+        ),
+        policy=Policy(
+            private=arguments.trust_network,
+            authority=arguments.ca,
+            certificate=arguments.certificate,
+            private_key=arguments.private_key,
+        ),
+        timeout=timeout,
+    )
