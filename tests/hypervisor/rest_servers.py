@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     def __init__(self, status: int, body: bytes):
         self.status, self.body = status, body
 
@@ -50,7 +50,7 @@ class CloudHypervisorModel(Model):
         if path == "/api/v1/vm.restore" and method == "PUT":
             return self.restore(body)
         if self.config is None:
-            raise Refusal(404, b'["Error from API","The VM is not created"]')
+            raise RefusalError(404, b'["Error from API","The VM is not created"]')
         match method, path:
             case "GET", "/api/v1/vm.info":
                 return {"config": self.config, "state": self.state}
@@ -61,22 +61,22 @@ class CloudHypervisorModel(Model):
             case "PUT", _ if path in allowed:
                 before, after = allowed[path]
                 if self.state not in before:
-                    raise Refusal(405, f'["Invalid transition","{self.state}"]'.encode())
+                    raise RefusalError(405, f'["Invalid transition","{self.state}"]'.encode())
                 self.state = after
             case _:
-                raise Refusal(404, b"")
+                raise RefusalError(404, b"")
         return None
 
     def snapshot(self, directory: Path) -> None:
         if self.state != "Paused":
-            raise Refusal(405, b'["The VM is not paused"]')
+            raise RefusalError(405, b'["The VM is not paused"]')
         (directory / "config.json").write_text(json.dumps(self.config))
         (directory / "state.json").write_text("{}")
         (directory / "memory-ranges").write_bytes(b"memory")
 
     def restore(self, body: Any) -> None:
         if self.config is not None:
-            raise Refusal(404, b'["The VM is already created"]')
+            raise RefusalError(404, b'["The VM is already created"]')
         source = Path(body["source_url"].removeprefix("file://"))
         self.config = json.loads((source / "config.json").read_text())
         self.state = "Paused"
@@ -133,7 +133,7 @@ class FirecrackerModel(Model):
 
     @staticmethod
     def refuse(message: str) -> None:
-        raise Refusal(400, json.dumps({"fault_message": message}).encode())
+        raise RefusalError(400, json.dumps({"fault_message": message}).encode())
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
             value = model.answer(self.command, self.path, json.loads(content or b"null"))
-        except Refusal as refusal:
+        except RefusalError as refusal:
             self.reply(refusal.status, refusal.body)
             return
         if value is None:

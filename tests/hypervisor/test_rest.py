@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +184,9 @@ def test_a_checkpoint_that_fails_leaves_nothing(
     hypervisor.power_on(machine, soon())
 
     def full(_directory: Path) -> None:
-        from tests.hypervisor.rest_servers import Refusal
+        from tests.hypervisor.rest_servers import RefusalError
 
-        raise Refusal(500, b'["Error from API","No space left on device"]')
+        raise RefusalError(500, b'["Error from API","No space left on device"]')
 
     monkeypatch.setattr(ch, "snapshot", full)
     with pytest.raises(HypervisorError, match="Error from API: No space left"):
@@ -248,7 +248,7 @@ def test_what_they_lack_is_an_error_that_says_who_has_it(
         cloud.screenshot(only(cloud), soon())
     for hypervisor in (cloud, fire):
         machine = only(hypervisor)
-        calls = {
+        calls: dict[Capability, Callable[[Hypervisor, Machine], object]] = {
             Capability.OPEN_CONSOLE: lambda h, m: h.open_console(m, soon()),
             Capability.SEND_KEYS: lambda h, m: h.send_keys(m, [1], soon()),
             Capability.DRIVES: lambda h, m: h.drives(m, soon()),

@@ -10,10 +10,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 
 from vmconnect.deadline import Deadline
-from vmconnect.errors import CapabilityError
+from vmconnect.errors import CapabilityError, UnsupportedError
 from vmconnect.hypervisor.lookup import matching
 from vmconnect.hypervisor.machine import Machine
 
@@ -104,6 +105,24 @@ class Hypervisor:
         """What can be asked of this hypervisor."""
         return capabilities_of(type(self))
 
+    def __str__(self) -> str:
+        """Return what it is called in a message."""
+        return self.name
+
+    def close(self) -> None:
+        """Let go of what is held between questions; the next question takes it anew."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     def machines(self, deadline: Deadline) -> list[Machine]:
         """Return every machine, by name; one that does not answer has state UNKNOWN."""
         self._lacks(Capability.LIST)
@@ -111,6 +130,10 @@ class Hypervisor:
     def look_up(self, name: str, deadline: Deadline) -> list[Machine]:
         """Return the machines of that name, UUID or shell pattern: none, one, or several."""
         return matching(self.machines(deadline), name)
+
+    def inspect(self, path: Path, deadline: Deadline) -> Machine:
+        """Return the machine behind the socket at ``path``, where each has a socket of its own."""
+        raise UnsupportedError(f"{self.name} has one socket for all machines")
 
     def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
         """Return the machine as it is now."""

@@ -42,7 +42,9 @@ class Machine:
     ``target`` is a text that finds the machine again. ``console`` (RFB), ``guest`` (vsock),
     ``agent`` (the guest agent's channel) and ``serial`` are None where the machine has none;
     a serial port that is no socket is the path of its terminal or file. A machine with
-    ``handed_console`` listens nowhere, but its hypervisor hands out connections to its screen.
+    ``handed_console`` may listen nowhere, but its hypervisor hands out connections to its screen.
+    ``console_user`` and ``console_password`` are what an address or a connection file says of how
+    to log in there. ``trouble`` is why the state is UNKNOWN, and what would help.
     """
 
     name: str
@@ -57,4 +59,6 @@ class Machine:
     agent: Endpoint | None = None
     serial: Endpoint | Path | None = None
     handed_console: bool = False
+    console_user: str | None = None
     console_password: str | None = field(default=None, repr=False)
+    trouble: str | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vmconnect.errors import ConnectError, ResourceError
 
-__all__ = ["is_socket", "permission_hint", "sockets_in", "with_permission_hint"]
+__all__ = ["is_socket", "may_be", "permission_hint", "sockets_in", "with_permission_hint"]
 
 
 def is_socket(path: Path) -> bool:
@@ -19,6 +19,17 @@ def is_socket(path: Path) -> bool:
         return stat.S_ISSOCK(path.stat().st_mode)
     except OSError:
         return False
+
+
+def may_be(path: Path) -> bool:
+    """Return whether there is something at ``path``, or we may not look."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def sockets_in(directory: Path, suffix: str) -> list[Path]:

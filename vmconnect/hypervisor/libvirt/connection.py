@@ -100,7 +100,12 @@ class Connection:
         self._calls.put(call)
         if not call.done.wait(deadline.remaining()):
             self.close()
-            raise DeadlineError(f"no answer from {self.address.uri} in time", machine=machine)
+            hint = "is it stuck? systemctl restart libvirtd (or virtqemud); its machines run on"
+            if self.address.remote:
+                hint = f"try it by hand: virsh -c {self.address.uri} list"
+            raise DeadlineError(
+                f"no answer from {self.address.uri} in time", machine=machine, hint=hint
+            )
         if call.error is None:
             return call.result  # type: ignore[no-any-return]
         if isinstance(call.error, self.library.libvirtError):

@@ -49,6 +49,10 @@ class Libvirt(Hypervisor):
         self._connection: Connection | None = None
         self._lock = threading.Lock()
 
+    def __str__(self) -> str:
+        """Return what it is called in a message."""
+        return self.address.uri
+
     def close(self) -> None:
         """Close the connection; the next question opens another."""
         with self._lock:

@@ -59,6 +59,10 @@ class Qemu(Hypervisor):
     def __init__(self, directory: Path):
         self._directory = directory
 
+    def __str__(self) -> str:
+        """Return what it is called in a message."""
+        return f"{self.name} in {self._directory}"
+
     def machines(self, deadline: Deadline) -> list[Machine]:
         """Return every machine, by name; one that does not answer has state UNKNOWN.
 
@@ -256,13 +260,15 @@ class Qemu(Hypervisor):
         return sockets_in(self._directory, ".qmp")
 
     def _inspect_or_none(self, path: Path, deadline: Deadline) -> Machine | None:
+        trouble: VmconnectError
         try:
             return self.inspect(path, deadline.sooner(_QUERY_TIMEOUT))
         except ConnectError as error:
             if not isinstance(error.__cause__, PermissionError):
                 return None  # A socket file that its machine left behind.
-        except VmconnectError:
-            pass
+            trouble = error
+        except VmconnectError as error:
+            trouble = error
         note, endpoint = read_note(path.with_suffix(".json"))
         return Machine(
             name=path.stem,
@@ -271,6 +277,7 @@ class Qemu(Hypervisor):
             hypervisor=self.name,
             guest=endpoint,
             note=note,
+            trouble=str(trouble),
         )
 
 

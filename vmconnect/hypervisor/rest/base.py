@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,6 +32,10 @@ class RestHypervisor(Hypervisor):
 
     def __init__(self, directory: Path):
         self._directory = directory
+
+    def __str__(self) -> str:
+        """Return what it is called in a message."""
+        return f"{self.name} in {self._directory}"
 
     def inspect(self, path: Path, deadline: Deadline) -> Machine:
         """Ask the server at ``path`` about its machine."""
@@ -79,14 +84,16 @@ class RestHypervisor(Hypervisor):
             raise error.with_machine(machine.name) from error.__cause__
 
     def _inspect_or_none(self, path: Path, deadline: Deadline) -> Machine | None:
+        trouble: VmconnectError
         try:
             return self.inspect(path, deadline.sooner(_QUERY_TIMEOUT))
         except ConnectError as error:
             if not isinstance(error.__cause__, PermissionError):
                 return None  # A socket file that its machine left behind.
-        except VmconnectError:
-            pass
-        return self._machine(path, path.stem, PowerState.UNKNOWN)
+            trouble = error
+        except VmconnectError as error:
+            trouble = error
+        return replace(self._machine(path, path.stem, PowerState.UNKNOWN), trouble=str(trouble))
 
     def _wait_off(self, machine: Machine, deadline: Deadline) -> None:
         """Return when the machine is off, or its hypervisor has ended."""
