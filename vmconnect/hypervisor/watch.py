@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -44,7 +44,12 @@ class MachineEvent:
 
 
 class Watch:
-    """Events of a hypervisor's machines, from the moment of its making until it is closed."""
+    """Events of a hypervisor's machines, from the moment of its making until it is closed.
+
+    ``machines`` are those that there were when it began: what happened since is an event.
+    """
+
+    machines: Sequence[Machine] = ()
 
     def next(self, timeout: Deadline | float | None = None) -> MachineEvent:
         """Return the next event; raises DeadlineError, and ClosedError once it is closed."""
@@ -96,6 +101,7 @@ class PollingWatch(Watch):
         self._hypervisor = hypervisor
         self._interval = interval
         self._known = self._look(deadline)
+        self.machines = list(self._known.values())
         self._found: deque[MachineEvent] = deque()
         self._closed = False
 

@@ -81,8 +81,9 @@ def _libvirt_here() -> list[Hypervisor]:
     here: list[LibvirtAddress] = []
     if any(map(may_be, system.sockets)):
         here.append(system)
-    # The user's own daemon ends when it is idle, and keeps its machines.
-    if any(map(may_be, session.sockets)) or _has_own_domains():
+    # The user's own daemon ends when it is idle, and keeps its machines. Root has none: libvirt
+    # takes it to the system's.
+    if os.geteuid() != 0 and (any(map(may_be, session.sockets)) or _has_own_domains()):
         here.append(session)
     return [Libvirt(address) for address in here]
 

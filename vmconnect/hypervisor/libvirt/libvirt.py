@@ -92,7 +92,13 @@ class Libvirt(Hypervisor):
 
     def watch(self, deadline: Deadline) -> Watch:
         """Return a watch over all domains."""
-        return LibvirtWatch(self.address, deadline)
+        watch = LibvirtWatch(self.address, deadline)
+        try:
+            watch.machines = self.machines(deadline)
+        except BaseException:
+            watch.close()
+            raise
+        return watch
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Start the domain, from its managed save if it has one."""

@@ -16,7 +16,7 @@ from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket
 from vmconnect.streams import SSH_PORT, Endpoint, HybridVsock, Tcp, Unix, Vsock
 
-__all__ = ["answers_checked", "describe", "power_state"]
+__all__ = ["answers_checked", "describe", "power_state", "unknown"]
 
 _AGENT_PORT = "org.qemu.guest_agent.0"
 
@@ -68,6 +68,20 @@ def describe(monitor: QmpClient, path: Path, deadline: Deadline) -> Machine:
         agent=agent,
         serial=serial,
         handed_console=handed,
+    )
+
+
+def unknown(path: Path, trouble: str) -> Machine:
+    """Return what is known of the machine whose monitor at ``path`` does not answer."""
+    note, endpoint = read_note(path.with_suffix(".json"))
+    return Machine(
+        name=path.stem,
+        identity=f"qemu:{path}",
+        target=f"qemu:{path}",
+        hypervisor="qemu",
+        guest=endpoint,
+        note=note,
+        trouble=trouble,
     )
 
 

@@ -35,8 +35,8 @@ from vmconnect.hypervisor.qemu.description import (
     answers_checked,
     describe,
     power_state,
+    unknown,
 )
-from vmconnect.hypervisor.qemu.note import read_note
 from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
 from vmconnect.streams import Stream, Unix
@@ -269,16 +269,7 @@ class Qemu(Hypervisor):
             trouble = error
         except VmconnectError as error:
             trouble = error
-        note, endpoint = read_note(path.with_suffix(".json"))
-        return Machine(
-            name=path.stem,
-            identity=f"qemu:{path}",
-            target=f"qemu:{path}",
-            hypervisor=self.name,
-            guest=endpoint,
-            note=note,
-            trouble=str(trouble),
-        )
+        return unknown(path, str(trouble))
 
 
 def _path(machine: Machine) -> Path:

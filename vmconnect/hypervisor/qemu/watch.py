@@ -20,7 +20,7 @@ from pathlib import Path
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.hypervisor.machine import Machine
-from vmconnect.hypervisor.qemu.description import describe
+from vmconnect.hypervisor.qemu.description import describe, unknown
 from vmconnect.hypervisor.qmp import QmpClient, QmpEvent
 from vmconnect.hypervisor.sockets import is_socket
 from vmconnect.hypervisor.watch import EventKind, MachineEvent, Watch
@@ -66,6 +66,9 @@ class QemuWatch(Watch):
             self.close()
             raise
         self._found.clear()  # Those were there before.
+        described = [machine for _, machine in self._attached.values()]
+        held = [unknown(path, "another program holds its monitor") for path in self._waiting]
+        self.machines = sorted([*described, *held], key=lambda each: (each.name, each.identity))
 
     def next(self, timeout: Deadline | float | None = None) -> MachineEvent:
         """Return the next event; raises DeadlineError, and ClosedError once it is closed."""
