@@ -461,6 +461,27 @@ def test_watch_is_a_table_and_lines_for_people(directory: Path, cli: Cli) -> Non
         assert watch.line().split()[1:] == ["a", "gone"]
 
 
+def test_who_watches_the_only_monitor_is_told_what_it_costs(directory: Path) -> None:
+    with qemu(directory, "a"), watching("--json") as watch:
+        told = watch.until(event="listed")
+        assert told["state"] == "paused"
+        assert f"unix:{directory}/a.events,server=on" in told["trouble"]
+        assert watch.process.stderr
+        assert b"a: whoever else asks its monitor has to wait" in watch.process.stderr.readline()
+
+
+def test_a_libvirt_that_cannot_be_asked_is_told_what_it_needs(
+    directory: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMCONNECT_HYPERVISORS", f"{directory} libvirt:///system")
+    monkeypatch.setitem(sys.modules, "libvirt", None)
+    with qemu(directory, "a"):
+        out, err = cli.both("list", code=1)
+        assert out.splitlines()[1].split()[0] == "a"
+        assert "pip install 'vmconnect[libvirt]'" in err
+        cli("power", "a", "pause")
+
+
 def test_a_hypervisor_that_is_lost_is_told_and_taken_up_again(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,8 @@ class Machine:
     a serial port that is no socket is the path of its terminal or file. A machine with
     ``handed_console`` may listen nowhere, but its hypervisor hands out connections to its screen.
     ``console_user`` and ``console_password`` are what an address or a connection file says of how
-    to log in there. ``trouble`` is why the state is UNKNOWN, and what would help.
+    to log in there. ``trouble`` is what is wrong, such as why the state is UNKNOWN, and what would
+    help.
     """
 
     name: str

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from vmconnect.errors import ConnectError, ResourceError
 
-__all__ = ["is_socket", "may_be", "permission_hint", "sockets_in", "with_permission_hint"]
+__all__ = [
+    "is_socket",
+    "libvirt_sockets",
+    "may_be",
+    "permission_hint",
+    "sockets_in",
+    "with_permission_hint",
+]
 
 
 def is_socket(path: Path) -> bool:
@@ -30,6 +37,16 @@ def may_be(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def libvirt_sockets(path: str) -> list[Path]:
+    """Return where this host's libvirt (``path`` system or session) listens, the modular first."""
+    if path == "system":
+        directory = Path("/run/libvirt")
+    else:
+        runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+        directory = Path(runtime, "libvirt")
+    return [directory / "virtqemud-sock", directory / "libvirt-sock"]
 
 
 def sockets_in(directory: Path, suffix: str) -> list[Path]:

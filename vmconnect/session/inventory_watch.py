@@ -18,7 +18,8 @@ __all__ = ["Happened", "InventoryWatch", "Listed", "Unwatched"]
 _ATTACH_SECONDS = 10.0
 # A hypervisor that has gone is asked again after this long.
 _RETRY_SECONDS = 3.0
-_JOIN_SECONDS = 5.0
+# One that is in the midst of attaching may hang, and is not waited for.
+_JOIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ class InventoryWatch:
         for watch in watches:
             watch.close()
         self._news.put(None)
+        deadline = Deadline(_JOIN_SECONDS)
         for thread in self._threads:
-            thread.join(_JOIN_SECONDS)
+            thread.join(deadline.remaining())
 
     def __enter__(self) -> Self:
         return self

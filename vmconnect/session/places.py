@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vmconnect.errors import ResourceError, TargetError
 from vmconnect.hypervisor import Hypervisor, Qemu
-from vmconnect.hypervisor.sockets import may_be, sockets_in
+from vmconnect.hypervisor.sockets import libvirt_sockets, may_be, sockets_in
 from vmconnect.paths import runtime_directory
-
-if TYPE_CHECKING:
-    from vmconnect.hypervisor import LibvirtAddress
 
 __all__ = ["hypervisors"]
 
@@ -73,25 +69,18 @@ def _libvirt(place: str) -> Hypervisor:
 
 def _libvirt_here() -> list[Hypervisor]:
     """Return the daemons of this host that are, or that a connection would start."""
-    if not _libvirt_is_likely():
+    here = []
+    if any(map(may_be, libvirt_sockets("system"))):
+        here.append("system")
+    # The user's own daemon ends when it is idle, and keeps its machines. Root has none: libvirt
+    # takes it to the system's.
+    if os.geteuid() != 0 and (any(map(may_be, libvirt_sockets("session"))) or _has_own_domains()):
+        here.append("session")
+    if not here:
         return []
     from vmconnect.hypervisor.libvirt import Libvirt, LibvirtAddress
 
-    system, session = LibvirtAddress("system"), LibvirtAddress("session")
-    here: list[LibvirtAddress] = []
-    if any(map(may_be, system.sockets)):
-        here.append(system)
-    # The user's own daemon ends when it is idle, and keeps its machines. Root has none: libvirt
-    # takes it to the system's.
-    if os.geteuid() != 0 and (any(map(may_be, session.sockets)) or _has_own_domains()):
-        here.append(session)
-    return [Libvirt(address) for address in here]
-
-
-def _libvirt_is_likely() -> bool:
-    """Return whether it is worth its import: one look each at where its traces would be."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    return may_be(Path("/run/libvirt")) or may_be(Path(runtime, "libvirt")) or _has_own_domains()
+    return [Libvirt(LibvirtAddress(path)) for path in here]
 
 
 def _has_own_domains() -> bool:

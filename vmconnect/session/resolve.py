@@ -137,7 +137,7 @@ def _of_file(path: Path) -> Machine:
     address = f"vnc://{file.console}"
     return Machine(
         name=file.title or path.name,
-        identity=address,
+        identity=_identity(file.console, address),
         target=address,
         console=file.console,
         console_user=file.user,
@@ -147,4 +147,4 @@ def _of_file(path: Path) -> Machine:
 
 def _identity(console: Endpoint | None, text: str) -> str:
     """Return what trust is pinned to: a server, however its address is written."""
-    return f"vnc://{console}" if isinstance(console, Tcp) else text
+    return f"vnc://{console}".lower() if isinstance(console, Tcp) else text

@@ -7,7 +7,6 @@ that of ``qemu+ssh://kvm7/system``; other transports are named as libvirt names 
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from vmconnect.errors import TargetError
+from vmconnect.hypervisor.sockets import libvirt_sockets
 
 __all__ = ["LibvirtAddress"]
 
@@ -93,12 +93,7 @@ class LibvirtAddress:
             return []
         if named := dict(parse_qsl(self.query)).get("socket"):
             return [Path(named)]
-        if self.path == "system":
-            directory = Path("/run/libvirt")
-        else:
-            runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-            directory = Path(runtime, "libvirt")
-        return [directory / "virtqemud-sock", directory / "libvirt-sock"]
+        return libvirt_sockets(self.path)
 
     def target(self, name: str) -> str:
         """Return the target of the machine of that name."""

@@ -15,6 +15,7 @@ import selectors
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from vmconnect.deadline import Deadline
@@ -66,7 +67,7 @@ class QemuWatch(Watch):
             self.close()
             raise
         self._found.clear()  # Those were there before.
-        described = [machine for _, machine in self._attached.values()]
+        described = [_warned(path, machine) for path, (_, machine) in self._attached.items()]
         held = [unknown(path, "another program holds its monitor") for path in self._waiting]
         self.machines = sorted([*described, *held], key=lambda each: (each.name, each.identity))
 
@@ -172,3 +173,15 @@ class QemuWatch(Watch):
 
     def _tell(self, kind: EventKind, machine: Machine) -> None:
         self._found.append(MachineEvent(kind, machine.name, machine.identity))
+
+
+def _warned(path: Path, machine: Machine) -> Machine:
+    """Return the machine with word of it if its only monitor is the one that is held."""
+    events = path.with_suffix(".events")
+    if is_socket(events):
+        return machine
+    return replace(
+        machine,
+        trouble="whoever else asks its monitor has to wait while it is watched "
+        f"(give QEMU a second one: -qmp unix:{events},server=on,wait=off)",
+    )
