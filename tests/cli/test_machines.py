@@ -354,8 +354,13 @@ def test_libvirt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         target = found["web01"]["target"]
         assert target == address.target("web01")
         try:
-            (told,) = cli.json("power", "web01", "on")
-            assert told["state"] == "running"
+            with watching("--json") as watch:
+                assert watch.until(event="listed")["target"] == target
+                (told,) = cli.json("power", "web01", "on")
+                assert told["state"] == "running"
+                told = watch.until(event="started")
+                assert told["hypervisor"] == "libvirt"
+                assert told["identity"] == found["web01"]["uuid"]
             cli("power", target.replace("libvirt:", "qemu:"), "pause")
             cli("power", found["web01"]["uuid"], "resume")
             cli("keys", target, "ctrl-alt-delete")
