@@ -270,7 +270,7 @@ def test_input_goes_out_in_order(pair: tuple[Server, Console]) -> None:
     server, console = pair
     console.keyboard.press("a")
     console.mouse.move(3, 4)
-    console.cut("é\r\n")
+    console.clipboard.put("é\r\n")
     console.type("b")
     console.request_update()
     server.hear(key_event(True, 0x61) + key_event(False, 0x61) + pointer_event(0, 3, 4))
@@ -303,7 +303,7 @@ def test_close_lets_go_of_what_is_held(server: Server) -> None:
         lambda console: console.wait_for_update(PATIENCE),
         lambda console: console.wait_for(lambda _: False),
         lambda console: console.request_update(),
-        lambda console: console.cut("x"),
+        lambda console: console.clipboard.put("x"),
     ],
 )
 def test_a_closed_console_says_so(server: Server, use: Callable[[Console], None]) -> None:
@@ -385,7 +385,7 @@ def test_a_server_that_does_not_read_ends_the_console(server: Server) -> None:
     console = Console.open(server.open, "web01")
     with pytest.raises(ConnectionLostError, match="no longer reads"):
         for _ in range(20):
-            console.cut("x" * (1 << 20))
+            console.clipboard.put("x" * (1 << 20))
     assert isinstance(console.reason, ConnectionLostError)
     console.close()
 
@@ -394,7 +394,7 @@ def test_a_server_that_writes_and_does_not_read_is_still_read(server: Server) ->
     server.welcome()
     with Console.open(server.open, "web01") as console:
         for _ in range(4):
-            console.cut("x" * (1 << 20))
+            console.clipboard.put("x" * (1 << 20))
         for seed in range(50):
             server.say(update(raw(0, 0, noise(WIDTH, HEIGHT, seed))))
         console.wait_for(lambda console: console.framebuffer.generation == 51, PATIENCE)
@@ -442,6 +442,6 @@ def test_resize(pair: tuple[Server, Console]) -> None:
 def test_the_clipboard_has_limits(pair: tuple[Server, Console]) -> None:
     _, console = pair
     with pytest.raises(UnsupportedError, match="Latin-1"):
-        console.cut("€")
+        console.clipboard.put("€")
     with pytest.raises(UnsupportedError, match="1048577 bytes"):
-        console.cut("x" * ((1 << 20) + 1))
+        console.clipboard.put("x" * ((1 << 20) + 1))

@@ -5,9 +5,11 @@ The servers' halves are written from rfbproto, apart from the client's, which th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import secrets
+import ssl
 import struct
 from collections.abc import Callable
 
@@ -517,6 +519,42 @@ def test_vencrypt_plain() -> None:
 def test_vencrypt_that_is_broken(data: bytes, match: str) -> None:
     with pytest.raises(VmconnectError, match=match):
         start(19).receive(data)
+
+
+def test_sasl_within_anonymous_tls() -> None:
+    """TLSSASL: QEMU has it, but with no mechanism of ours."""
+    settings = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    settings.maximum_version = ssl.TLSVersion.TLSv1_2
+    settings.set_ciphers("aNULL:@SECLEVEL=0")
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = settings.wrap_bio(to_server, to_client, server_side=True)
+    engine = start(19, policy=Policy())
+    engine.receive(b"\0\2")
+    engine.data_to_send()
+    engine.receive(b"\0\1" + long(263))
+    assert engine.data_to_send() == long(263)
+    engine.receive(b"\1")
+
+    def tell(data: bytes) -> bytes:
+        """Say something in the tunnel, and return what is answered."""
+        if data:
+            server.write(data)
+        engine.receive(to_client.read())
+        to_server.write(engine.data_to_send())
+        with contextlib.suppress(ssl.SSLWantReadError):
+            return server.read()
+        return b""
+
+    to_server.write(engine.data_to_send())
+    for _ in range(2):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            server.do_handshake()
+        tell(b"")
+    sent = tell(mechanisms("PLAIN"))
+    assert sent == long(5) + b"PLAIN" + string(f"\0{USER}\0{PASSWORD}\0".encode())
+    tell(said(b"", complete=True))
+    tell(long(0))
+    assert (engine.state, engine.login.name, engine.tunnelled) == (State.INIT, "TLSSASL", True)
 
 
 def test_a_tunnel_in_a_tunnel_is_refused() -> None:

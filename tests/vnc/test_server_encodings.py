@@ -18,16 +18,16 @@ from PIL import Image
 
 from vmconnect.vnc import _kernel
 from vmconnect.vnc.engine import Engine
-from vmconnect.vnc.jobs import Jobs, Kind
+from vmconnect.vnc.jobs import WIRE, Jobs, Kind
 from vmconnect.vnc.pixel_format import OURS, PixelFormat
 
 from .conftest import Qemu, RealServer
+from .support import ENCODINGS, LOSSLESS
 from .test_servers import Drawing
+from .wayvnc import desktop, wayvnc
 from .writer import FORMATS
 
 PATIENCE = 30.0
-QUALITY = -32
-LOSSLESS = 0
 # What a colour of a pixel format may differ from the screen's.
 STEPS = {"565": 8, "332": 85, "565 big": 8, "555": 8, "map": 255}
 
@@ -35,7 +35,7 @@ Picture = NDArray[np.uint8]
 
 
 class Watching:
-    """A kernel that notes what it draws."""
+    """A kernel that notes what it draws, but for Raw, which comes as it is."""
 
     def __init__(self) -> None:
         self.kinds: set[Kind] = set()
@@ -55,7 +55,9 @@ class Watching:
         return _kernel.gather(data, table[1], count, stream)
 
     def draw(self, data: memoryview, form: Any, table: Any, *rest: Any) -> tuple[int, int, int]:
-        self.kinds |= {Kind(kind) for kind in table[0]["kind"][: rest[1]].tolist()}
+        jobs = table[0][: rest[1]]
+        raw = (jobs["kind"] == Kind.PIXELS) & (jobs["source"] == WIRE)
+        self.kinds |= {Kind(kind) for kind in jobs["kind"][~raw].tolist()}
         return _kernel.draw(data, form, table[1], *rest)
 
 
@@ -159,24 +161,38 @@ def truth_of_screen() -> Picture:
     return as_rgb(screen())
 
 
-Case = tuple[list[int], set[Kind], int]
-"""Encodings that are offered, what at least must be drawn then, and how exactly."""
-
-XTIGERVNC: list[Case] = [
-    # The network writes where the kernel would draw.
-    ([0], set(), LOSSLESS),
-    ([2], {Kind.RRE}, LOSSLESS),
-    ([5], {Kind.HEXTILE}, LOSSLESS),
-    ([16], {Kind.ZRLE}, LOSSLESS),
-    ([7], {Kind.FILL, Kind.INDICES, Kind.TPIXELS}, LOSSLESS),
-    ([7, QUALITY + 8], {Kind.IMAGE}, 60),
-]
+def check(
+    server: str, address: Path, truth: Callable[[], Picture], pseudo: tuple[int, ...] = (-224,)
+) -> None:
+    """Offer each encoding alone, and look at what comes."""
+    for name, case in ENCODINGS[server].items():
+        if Kind.COPY in case.kinds:
+            continue
+        offers = [*case.offers, *pseudo]
+        seen = decode_until(address, offers, OURS, truth, case.tolerance)
+        assert case.kinds <= seen.kinds, name
+        assert bool(seen.kinds) == bool(case.kinds), f"{name}: {seen.kinds}"
 
 
 def test_xtigervnc(painted: RealServer) -> None:
-    for numbers, kinds, tolerance in XTIGERVNC:
-        seen = decode_until(painted.address, [*numbers, -224], OURS, truth_of_screen, tolerance)
-        assert kinds <= seen.kinds, numbers
+    check("xtigervnc", painted.address, truth_of_screen)
+
+
+def test_xtigervnc_copies(painted: RealServer) -> None:
+    drawing = Drawing(painted.display)
+    moved = truth_of_screen()
+    moved[200:250, 300:400] = moved[20:70, 10:110]
+
+    def truth() -> Picture:
+        # Asked for when the first picture is drawn.
+        drawing.copy(10, 20, 300, 200, 100, 50)
+        drawing.sync()
+        return moved
+
+    case = ENCODINGS["xtigervnc"]["CopyRect"]
+    seen = decode_until(painted.address, [*case.offers, -224], OURS, truth, case.tolerance)
+    assert seen.kinds == case.kinds
+    drawing.close()
 
 
 @pytest.mark.parametrize("form", ["rgb", "32 big", "32 high", "565", "565 big", "332"])
@@ -187,26 +203,8 @@ def test_xtigervnc_in_pixel_formats(painted: RealServer, form: str) -> None:
         decode_until(painted.address, [number, -224], FORMATS[form], truth_of_screen, tolerance)
 
 
-# libvncserver's, one server for all: it is slow to start.
-X11VNC: list[Case] = [
-    ([0], set(), LOSSLESS),
-    ([2], {Kind.RRE}, LOSSLESS),
-    ([4], {Kind.CORRE}, LOSSLESS),
-    ([5], {Kind.HEXTILE}, LOSSLESS),
-    ([6], {Kind.PIXELS}, LOSSLESS),
-    ([7], {Kind.FILL, Kind.TPIXELS}, LOSSLESS),
-    ([7, -256], {Kind.TPIXELS}, LOSSLESS),
-    ([7, QUALITY + 9], {Kind.IMAGE}, 255),
-    ([16], {Kind.ZRLE}, LOSSLESS),
-    *(([17, QUALITY + quality], {Kind.ZYWRLE}, 255) for quality in (9, 7, 4, 0)),
-    ([17], {Kind.ZYWRLE}, 255),
-]
-
-
 def test_x11vnc(x11vnc: Path) -> None:
-    for numbers, kinds, tolerance in X11VNC:
-        seen = decode_until(x11vnc, [*numbers, -224], OURS, truth_of_screen, tolerance)
-        assert kinds <= seen.kinds, numbers
+    check("x11vnc", x11vnc, truth_of_screen)
 
 
 def screen_of(machine: Qemu) -> Callable[[], Picture]:
@@ -219,26 +217,57 @@ def screen_of(machine: Qemu) -> Callable[[], Picture]:
     return dump
 
 
-QEMU: list[Case] = [
-    ([0], set(), LOSSLESS),
-    ([5], {Kind.HEXTILE}, LOSSLESS),
-    ([6], {Kind.PIXELS}, LOSSLESS),
-    ([7], {Kind.FILL, Kind.BITS}, LOSSLESS),
-    ([16], {Kind.ZRLE}, LOSSLESS),
-    ([17], {Kind.ZRLE}, LOSSLESS),
-    ([17, QUALITY + 5], {Kind.ZYWRLE}, LOSSLESS),
-    ([-260], {Kind.FILL, Kind.IMAGE}, LOSSLESS),
-]
+# What boots from a disk of this one sector: 320x200 pixels in 192 greys that run into each other.
+# fmt: off
+SMOOTH = bytes((
+    0xB8, 0x13, 0x00, 0xCD, 0x10,        # mov ax, 13h; int 10h: the graphics mode
+    0xBA, 0xC8, 0x03, 0x30, 0xC0, 0xEE,  # mov dx, 3c8h; xor al, al; out dx, al: the palette
+    0x42, 0x31, 0xC9,                    # inc dx; xor cx, cx
+    0x88, 0xC8,                          # grey: mov al, cl
+    0xC0, 0xE8, 0x02, 0xEE,              # shr al, 2; out dx, al: red
+    0x88, 0xC8, 0xFE, 0xC0,              # mov al, cl; inc al
+    0xC0, 0xE8, 0x02, 0xEE,              # shr al, 2; out dx, al: green
+    0x88, 0xC8, 0x04, 0x02,              # mov al, cl; add al, 2
+    0xC0, 0xE8, 0x02, 0xEE,              # shr al, 2; out dx, al: blue
+    0xFE, 0xC1, 0x75, 0xE6,              # inc cl; jnz grey
+    0x68, 0x00, 0xA0, 0x07, 0x31, 0xFF,  # push a000h; pop es; xor di, di
+    0x31, 0xDB, 0x31, 0xC9,              # xor bx, bx; line: xor cx, cx
+    0x89, 0xC8, 0x01, 0xD8,              # pixel: mov ax, cx; add ax, bx
+    0xD1, 0xE8, 0xAA,                    # shr ax, 1; stosb
+    0x41, 0x81, 0xF9, 0x40, 0x01,        # inc cx; cmp cx, 320
+    0x75, 0xF2,                          # jne pixel
+    0x43, 0x81, 0xFB, 0xC8, 0x00,        # inc bx; cmp bx, 200
+    0x75, 0xE9,                          # jne line
+    0xEB, 0xFE,                          # stop: jmp stop
+))
+# fmt: on
+SMOOTH_SIZE = 400, 640
 
 
-def test_qemu(qemu: Callable[..., Qemu]) -> None:
-    machine = qemu("-vga", "std", vnc=",lossy=on")
-    # The firmware says that there is nothing to boot, and stays at that.
-    time.sleep(4)
-    for numbers, kinds, tolerance in QEMU:
-        offered = [*numbers, -223]
-        seen = decode_until(machine.address, offered, OURS, screen_of(machine), tolerance)
-        assert kinds <= seen.kinds, numbers
+@pytest.fixture
+def smooth(directory: Path) -> Path:
+    """A disk with which QEMU shows a picture that is worth a JPEG."""
+    disk = directory / "disk"
+    disk.write_bytes(SMOOTH.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    return disk
+
+
+def test_qemu(qemu: Callable[..., Qemu], smooth: Path) -> None:
+    drive = f"file={smooth},format=raw,if=ide,snapshot=on"
+    machine = qemu("-vga", "std", "-drive", drive, vnc=",lossy=on")
+    truth = screen_of(machine)
+    end = time.monotonic() + PATIENCE
+    while (dump := truth()).shape[:2] != SMOOTH_SIZE or not dump[-1, 0].any():
+        assert time.monotonic() < end, dump.shape
+        time.sleep(0.2)
+    check("qemu", machine.address, truth, (-223,))
+
+
+def test_wayvnc(directory: Path) -> None:
+    picture = directory / "picture.png"
+    Image.fromarray(truth_of_screen()).save(picture)
+    with desktop(directory, picture, 640, 480) as display, wayvnc(directory, display) as address:
+        check("wayvnc", address, truth_of_screen, (-223,))
 
 
 def test_qemu_in_pixel_formats(qemu: Callable[..., Qemu]) -> None:

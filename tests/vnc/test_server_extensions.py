@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from vmconnect.vnc import Console
-from vmconnect.vnc.events import Event, ServerCutText, UpdateDone
+from vmconnect.vnc.events import Event, UpdateDone
 from vmconnect.vnc.extensions.audio import SampleFormat
 from vmconnect.vnc.extensions.xvp import PowerAction
 
@@ -59,15 +59,11 @@ def more_than(updates: list[Event], before: int, _console: Console) -> bool:
 def test_xtigervnc_s_clipboard_speaks_unicode(xtigervnc: Callable[..., RealServer]) -> None:
     server = xtigervnc("-SecurityTypes", "None")
     with server.open() as console:
-        console.wait_for(lambda _: console._engine.clipboard.server != 0, PATIENCE)
-        texts: list[str] = []
-        console.subscribe(
-            lambda event: texts.append(event.text) if isinstance(event, ServerCutText) else None
-        )
+        console.wait_for(lambda _: console.clipboard.unicode, PATIENCE)
+        assert console.clipboard.text is None
         xclip(server, "-i", text=TEXT)
-        console.wait_for(lambda _: bool(texts), PATIENCE)
-        assert texts[0] == TEXT
-        console.cut(TEXT * 2)
+        console.wait_for(lambda _: console.clipboard.text == TEXT, PATIENCE)
+        console.clipboard.put(TEXT * 2)
         while (told := xclip(server, "-o")) != TEXT * 2:
             assert told == TEXT
     assert server.process.poll() is None

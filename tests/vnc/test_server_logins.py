@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import shutil
 import socket
 import subprocess
@@ -15,16 +16,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import AuthenticationError, RfbError, TrustError
 from vmconnect.streams import Stream, Tcp, Unix, dial
 from vmconnect.vnc import Console
+from vmconnect.vnc.png import encode_png
 from vmconnect.vnc.policy import Policy, ServerKey
 
 from .authority import Authority
 from .conftest import Qemu, RealServer
+from .support import LOGINS
+from .wayvnc import desktop, wayvnc
 
 PATIENCE = 30.0
 USER, PASSWORD, NAME = "alice", "opensesame", "console.example"
@@ -65,6 +70,13 @@ class Door:
         )
 
 
+def look(console: Console, login: str, *, encrypted: bool) -> None:
+    """Close a console that has come as far as a picture."""
+    with console:
+        assert (console.login, console.encrypted) == (login, encrypted)
+        assert console.pixels().size
+
+
 def check(console: Console, login: str, *, encrypted: bool) -> None:
     """Close a console that has come as far as a picture and a key press."""
     with console:
@@ -73,6 +85,12 @@ def check(console: Console, login: str, *, encrypted: bool) -> None:
         console.type("x")
         console.request_update()
         console.wait_for_update(PATIENCE)
+
+
+def test_the_document_tells_of_these() -> None:
+    assert [login for login, _, _ in QEMU_KINDS] == list(LOGINS["qemu"])
+    assert [login for login, _ in XTIGERVNC_KINDS] == list(LOGINS["xtigervnc"])
+    assert {"TLS", *(login for login, _, _ in X11VNC_KINDS)} == set(LOGINS["x11vnc"])
 
 
 # QEMU.
@@ -276,6 +294,43 @@ def test_xtigervnc(
     if login == "Plain":
         with pytest.raises(TrustError, match="show the password to who listens: Plain"):
             door.open(Policy(), user, password)
+
+
+def test_xtigervnc_has_no_more() -> None:
+    """What it says of itself is what is tried above."""
+    said = subprocess.run(["Xtigervnc", "-help"], capture_output=True, text=True, check=False)
+    words = re.search(r"SecurityTypes\s+- .*?\((.*?)\)", said.stderr + said.stdout, re.DOTALL)
+    assert words is not None
+    assert set(re.split(r",\s*", words[1])) == set(LOGINS["xtigervnc"])
+
+
+# wayvnc.
+
+
+def test_wayvnc(directory: Path, authority: Authority) -> None:
+    certificate, key = authority.issue("server", NAME)
+    picture = directory / "picture.png"
+    picture.write_bytes(encode_png(np.zeros((48, 64, 3), np.uint8)))
+    for path in (authority.directory, certificate, key):
+        path.chmod(0o755)
+    with desktop(directory, picture, 64, 48) as display:
+        with wayvnc(directory, display) as address:
+            look(Door.unix(address).open(), "None", encrypted=False)
+        settings = {
+            "enable_auth": "true",
+            "username": USER,
+            "password": PASSWORD,
+            "certificate_file": certificate,
+            "private_key_file": key,
+        }
+        lines = "".join(f"{name}={value}\n" for name, value in settings.items())
+        with wayvnc(directory, display, lines) as address:
+            door = Door.unix(address)
+            policy = Policy(authority=authority.certificate, server_name=NAME)
+            look(door.open(policy, USER, PASSWORD), "X509Plain", encrypted=True)
+            # Its refusal says that all is well, and then nothing that makes sense.
+            with pytest.raises(RfbError):
+                door.open(policy, USER, "wrong")
 
 
 # x11vnc.

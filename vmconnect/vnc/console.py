@@ -24,6 +24,7 @@ from vmconnect.errors import (
 )
 from vmconnect.streams import Stream
 from vmconnect.vnc import messages
+from vmconnect.vnc.clipboard import ConsoleClipboard
 from vmconnect.vnc.credentials import Credentials, Secret
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import (
@@ -59,9 +60,6 @@ _LOG = logging.getLogger(__name__)
 # How long close() waits for the last key releases to be taken (seconds).
 _FAREWELL = 1.0
 
-_MAX_CUT_TEXT_BYTES = 1024 * 1024
-"""What QEMU takes; it closes the connection for more (ui/vnc.c, protocol_client_msg)."""
-
 _LASTING = (CursorShape, PointerMode, LedState)
 
 # How long open() waits for the first picture, and with it for all that the server tells of
@@ -79,9 +77,9 @@ _REFUSALS = {
 class Console(Channel):
     """A live connection to a machine's screen; made by `open`, safe to use from any thread.
 
-    A thread reads and decodes, so ``framebuffer`` is always as the server last told. ``keyboard``
-    and ``mouse`` never wait for the network. What ends the connection is in ``reason`` and raised
-    by whatever waits or sends.
+    A thread reads and decodes, so ``framebuffer`` is always as the server last told. ``keyboard``,
+    ``mouse`` and ``clipboard`` never wait for the network. What ends the connection is in
+    ``reason`` and raised by whatever waits or sends.
     """
 
     def __init__(self, machine: str, stream: Stream, engine: Engine):
@@ -90,6 +88,7 @@ class Console(Channel):
         self._engine = engine
         self.keyboard = Keyboard(engine, self._send)
         self.mouse = Mouse(engine, self._send)
+        self.clipboard = ConsoleClipboard(machine, engine, self._send)
         self._subscribers: list[Subscriber] = []
         # What a later subscriber has to know, by kind.
         self._present: dict[type[Event], Event] = {}
@@ -289,29 +288,6 @@ class Console(Channel):
         r"""Type a text on the keyboard; "\n" is Enter. See `Keyboard.type`."""
         self.keyboard.type(text)
 
-    def cut(self, text: str) -> None:
-        """Give the machine's clipboard a text.
-
-        Raises UnsupportedError for characters past Latin-1, which RFB's clipboard has only where
-        the server extends it, and for more than 1 MiB.
-        """
-        if self._engine.clipboard.server and len(text.encode()) <= _MAX_CUT_TEXT_BYTES:
-            self._send(self._engine.clipboard.cut(text))
-            return
-        try:
-            data = text.replace("\r\n", "\n").encode("latin-1")
-        except UnicodeEncodeError as error:
-            raise UnsupportedError(
-                f"the clipboard takes no {text[error.start]!r}, only Latin-1",
-                machine=self.machine,
-            ) from error
-        if len(data) > _MAX_CUT_TEXT_BYTES:
-            raise UnsupportedError(
-                f"the clipboard takes no {len(data)} bytes, only {_MAX_CUT_TEXT_BYTES}",
-                machine=self.machine,
-            )
-        self._send(messages.client_cut_text(data))
-
     def power(self, action: PowerAction) -> None:
         """Ask the server to shut down, reboot or reset the machine (xvp).
 
@@ -451,6 +427,7 @@ class Console(Channel):
     def _tell(self, events: list[Event]) -> None:
         with self._telling:
             for event in events:
+                self.clipboard.take(event)
                 if isinstance(event, _LASTING):
                     self._present[type(event)] = event
                 for subscriber in tuple(self._subscribers):

@@ -54,6 +54,7 @@ __all__ = [
     "COMPRESSIONS",
     "ENCODINGS",
     "FINE_QUALITIES",
+    "MOST_OFFERED",
     "OFFERED",
     "QUALITIES",
     "Encoding",
@@ -106,8 +107,15 @@ ENCODINGS: dict[int, Encoding] = {
     )
 }
 
-OFFERED = (*ENCODINGS, *OFFERS)
-"""What a server is told by default: all of the above, and the extensions' messages."""
+_SUPERSEDED = {encoding.number for encoding in (CORRE, TIGHT_PNG, ZYWRLE, JPEG)}
+# Whoever has one of them has a better one: Hextile, Tight with all methods or with quality, ZRLE.
+
+OFFERED = (*(number for number in ENCODINGS if number not in _SUPERSEDED), *OFFERS)
+"""What a server is told by default: those above that no other makes needless, and the extensions'
+messages."""
+
+MOST_OFFERED = 32
+"""How many numbers a server is told at most: neatvnc 0.5 loses the thread after more."""
 
 
 def coarse_quality(numbers: Sequence[int]) -> int | None:
