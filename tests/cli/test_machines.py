@@ -26,9 +26,10 @@ from tests.hypervisor.rest_servers import CloudHypervisorModel, FirecrackerModel
 from tests.hypervisor.rig import qcow2, qemu, soon
 from vmconnect.cli import main
 from vmconnect.cli.keys import chord
+from vmconnect.demo import DemoMachine
 from vmconnect.errors import TargetError
 from vmconnect.hypervisor import Libvirt, QmpClient
-from vmconnect.session import connect
+from vmconnect.session import connect, hypervisor_of
 from vmconnect.streams import Unix
 
 UUID = "0a0b0c0d-0001-4002-8003-000000000004"
@@ -331,6 +332,39 @@ def test_a_console_that_listens_nowhere_is_handed_over(directory: Path) -> None:
     with qemu(directory, "m", "-vga", "std", "-vnc", "none"), connect("m") as session:
         assert session.machine.console is None
         assert session.console(timeout=60).width >= 640
+
+
+def test_a_connection_file_is_a_console_and_its_ticket(directory: Path, cli: Cli) -> None:
+    target, file = directory / "screen.png", directory / "console.vv"
+    with qemu(directory, "m", "-vga", "std", "-vnc", "127.0.0.1:0,to=999,password=on"):
+        (machine,) = cli.json("list")
+        host, port = machine["console"].split(":")
+        with connect("m") as session, hypervisor_of(session.machine) as hypervisor:
+            hypervisor.set_console_password(session.machine, "s3cret", soon())
+
+        def written(password: str) -> str:
+            text = f"[virt-viewer]\ntype=vnc\nhost={host}\nport={port}\ndelete-this-file=1\n"
+            file.write_text(f"{text}password={password}\n", encoding="utf-8")
+            return str(file)
+
+        cli("screenshot", written("s3cret"), "-o", str(target))
+        assert target.read_bytes().startswith(b"\x89PNG")
+        assert not file.exists()
+        error = cli.fails("screenshot", written("wr0ng"), "-o", str(target))
+        assert "wr0ng" not in error
+        error = cli.fails("power", written("s3cret"), "off")
+        assert "no hypervisor" in error
+
+
+@pytest.mark.guest
+def test_a_guest_that_is_asked_shuts_down(fresh_machine: type[DemoMachine], cli: Cli) -> None:
+    with fresh_machine.start("downer") as demo:
+        target = f"qemu:{demo.qmp_path}"
+        with connect(target) as session, session.console(timeout=60) as console:
+            console.wait_for(lambda it: any("login:" in line for line in it.text() or []), 120)
+        (told,) = cli.json("power", target, "shutdown", "--wait")
+        assert told["error"] is None
+        demo.wait(60)
 
 
 def test_libvirt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
