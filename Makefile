@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 # Debian and Ubuntu packages, by what needs them. Only those missing are installed.
 RUN_PACKAGES := qemu-system-x86 openssh-client zstd
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools x11vnc xclip cpio binutils mount libpam-wrapper libsasl2-modules sasl2-bin sway swaybg wayvnc
+TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools x11vnc xclip cpio binutils mount \
+	libpam-wrapper libsasl2-modules sasl2-bin sway swaybg wayvnc \
+	qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev pkg-config util-linux
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check bench clean
@@ -43,5 +45,5 @@ $(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*
 
 $(VENV)/.dev: $(VENV)/.run
 	@scripts/system-packages $(TEST_PACKAGES)
-	@scripts/venv $(PYTHON) $(VENV) '.[window,lint,test,bench]'
+	@scripts/venv $(PYTHON) $(VENV) '.[window,libvirt,lint,test,bench]'
 	@touch $@

@@ -7,6 +7,7 @@
     |   +-- MachineNotFoundError    no machine of that name here
     |   +-- AmbiguousTargetError    more than one machine of that name
     +-- UnsupportedError            this machine or hypervisor has no such thing
+    |   +-- CapabilityError         no machine of this hypervisor has
     +-- MissingDependencyError      a program or package that is not installed
     +-- ResourceError               disk, memory, permission: the local system said no
     |   +-- DisplayError            no display to open a window on
@@ -21,6 +22,7 @@
     |   +-- VhostUserError          a vhost-user front end (QEMU) did
     |   +-- VsockError              a vsock driver (the guest) did
     |   +-- SshError                an SSH server did
+    |   +-- RestError               a hypervisor's HTTP server did
     +-- AuthenticationError         the far end refused who we are
     +-- TrustError                  we refuse who the far end says it is
     |   +-- HostKeyUnknownError     first contact, and nobody accepted the key
@@ -37,6 +39,7 @@ from __future__ import annotations
 __all__ = [
     "AmbiguousTargetError",
     "AuthenticationError",
+    "CapabilityError",
     "ClosedError",
     "ConnectError",
     "ConnectionLostError",
@@ -51,6 +54,7 @@ __all__ = [
     "ProtocolError",
     "QmpError",
     "ResourceError",
+    "RestError",
     "RfbError",
     "SshError",
     "StateError",
@@ -105,6 +109,10 @@ class AmbiguousTargetError(TargetError):
 
 class UnsupportedError(VmconnectError):
     """This machine, hypervisor or endpoint has no such capability."""
+
+
+class CapabilityError(UnsupportedError):
+    """The hypervisor has no such capability, whatever the machine; the hint names who has."""
 
 
 class MissingDependencyError(VmconnectError):
@@ -185,6 +193,10 @@ class VsockError(ProtocolError):
 
 class SshError(ProtocolError):
     """An SSH server broke the SSH protocol."""
+
+
+class RestError(ProtocolError):
+    """The HTTP server of a hypervisor broke HTTP, or its own API."""
 
 
 class AuthenticationError(VmconnectError):

@@ -193,6 +193,7 @@ def test_a_stopped_machine_leaves_nothing(fresh_machine: type[DemoMachine], room
                 "vsock",
                 "vu",
                 "qga",
+                "events",
                 "serial",
                 "log",
                 "json",

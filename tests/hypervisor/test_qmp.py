@@ -3,10 +3,7 @@
 import contextlib
 import json
 import os
-import shutil
 import socket
-import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hypervisor.rig import qemu
 from vmconnect.deadline import Deadline
 from vmconnect.errors import (
-    ConnectError,
     ConnectionLostError,
     DeadlineError,
     HypervisorError,
@@ -137,34 +134,6 @@ def test_a_held_monitor_meets_the_deadline_with_a_hint() -> None:
         QmpClient(stream, "vm", 0.05)
 
 
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="vmc-"))
-    yield path
-    shutil.rmtree(path)
-
-
-@contextlib.contextmanager
-def qemu(directory: Path, stem: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A real QEMU with no guest in it: its CPU never starts."""
-    path = directory / f"{stem}.qmp"
-    argv = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-accel", "tcg"]
-    process = subprocess.Popen([*argv, "-qmp", f"unix:{path},server=on,wait=off", *options])
-    try:
-        deadline = Deadline(30)
-        while True:
-            deadline.check("waiting for QEMU")
-            assert process.poll() is None
-            # Between bind and listen the socket is there, and refuses.
-            with contextlib.suppress(ConnectError, ConnectionLostError):
-                QmpClient.connect(Unix(str(path)), deadline).close()
-                break
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def test_a_real_machine_is_found_and_described(directory: Path) -> None:
     uuid = "0a0b0c0d-0001-4002-8003-000000000004"
     vnc = directory / "one.vnc"
@@ -190,7 +159,7 @@ def test_a_real_machine_is_found_and_described(directory: Path) -> None:
 def test_dead_sockets_and_held_monitors_do_not_hide_the_others(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmconnect.hypervisor.qemu._QUERY_TIMEOUT", 0.3)
+    monkeypatch.setattr("vmconnect.hypervisor.qemu.qemu._QUERY_TIMEOUT", 0.3)
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(str(directory / "gone.qmp"))
     note = directory / "held.json"

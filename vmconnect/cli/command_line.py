@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from vmconnect.cli.voice import say
 from vmconnect.errors import VmconnectError
 
 __all__ = ["main"]
@@ -18,10 +19,14 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it.
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 COMMANDS = {
+    "checkpoint": "keep a machine's state, and go back to it",
     "console": "open a window on a machine's screen",
     "demo": "boot a real Linux guest and show what can be done with it",
     "exec": "run a command in a machine's guest, over vsock",
+    "keys": "press keys on a machine's keyboard, with no console attached",
     "list": "list the machines that run here",
+    "media": "put media into a machine's drives, and take them out",
+    "power": "turn machines on and off, reset, pause, resume and save them",
     "screenshot": "write a machine's screen to a PNG file",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }
@@ -45,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(name, arguments)
     except VmconnectError as error:
-        _say(str(error))
+        say(str(error))
         return _USAGE_EXIT.get(name, EXIT_FAILURE)
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has left. Python must not try to flush it once more at exit.
@@ -57,14 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("VMCONNECT_DEBUG"):
             raise
-        _say(f"internal error: {error!r} (VMCONNECT_DEBUG=1 shows where; please report it)")
+        say(f"internal error: {error!r} (VMCONNECT_DEBUG=1 shows where; please report it)")
         return _USAGE_EXIT.get(name, EXIT_FAILURE)
-
-
-def _say(text: str) -> None:
-    """Print an error as one line, with nothing in it that could drive the terminal."""
-    line = "".join(char if char.isprintable() else "?" for char in text.replace("\n", " "))
-    print(f"vmconnect: {line}", file=sys.stderr)  # noqa: T201 (the command's own voice)
 
 
 def _run(name: str, arguments: list[str]) -> int:

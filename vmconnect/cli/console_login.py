@@ -61,7 +61,8 @@ def add_console_options(parser: argparse.ArgumentParser) -> None:
 
 def open_console(session: Session, arguments: argparse.Namespace, timeout: float = 10.0) -> Console:
     """Attach to the console of the session's machine as the options say."""
-    password = secret_from_environment(_PASSWORD)
+    machine = session.machine
+    password = secret_from_environment(_PASSWORD) or machine.console_password
     if arguments.password_file is not None:
         password = secret_from_file(arguments.password_file)
     elif arguments.password_fd is not None:
@@ -69,10 +70,10 @@ def open_console(session: Session, arguments: argparse.Namespace, timeout: float
 
     from vmconnect.vnc.policy import Policy
 
-    name = session.machine.name
+    name = machine.name
     return session.console(
         password=password,
-        user=arguments.user or secret_from_environment(_USER),
+        user=arguments.user or machine.console_user or secret_from_environment(_USER),
         accept_host_key=lambda key: (
             arguments.accept_new_host_key or ask_trust(name, "VNC server's key", key)
         ),

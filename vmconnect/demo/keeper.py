@@ -31,7 +31,7 @@ from typing import Any, Self
 __all__ = ["LOG_BYTES", "LOG_DESCRIPTOR", "SUFFIXES", "Plan", "claimed", "clear"]
 
 # What a machine called NAME has in the runtime directory, NAME.<suffix> each.
-SUFFIXES = ("qmp", "vnc", "vsock", "vu", "qga", "serial", "log", "json", "key")
+SUFFIXES = ("qmp", "events", "vnc", "vsock", "vu", "qga", "serial", "log", "json", "key")
 # Stands in QEMU's arguments for the pipe to which it logs the serial console.
 LOG_DESCRIPTOR = "@LOG@"
 

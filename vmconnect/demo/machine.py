@@ -62,9 +62,9 @@ class DemoMachine:
     """A running demo machine; leave the ``with`` block, or call `stop`, to end it.
 
     It ends, and leaves nothing behind, also when this process does, in whatever way. Sockets and
-    files are in ``directory`` as ``NAME.qmp``, ``NAME.vnc``, ``NAME.vsock`` (hybrid vsock),
-    ``NAME.qga`` (guest agent), ``NAME.serial`` (second console), ``NAME.log`` (what the serial
-    console said last) and ``NAME.json`` (how to log in).
+    files are in ``directory`` as ``NAME.qmp``, ``NAME.events`` (a second monitor), ``NAME.vnc``,
+    ``NAME.vsock`` (hybrid vsock), ``NAME.qga`` (guest agent), ``NAME.serial`` (second console),
+    ``NAME.log`` (what the serial console said last) and ``NAME.json`` (how to log in).
     """
 
     def __init__(
@@ -307,6 +307,7 @@ def _qemu_arguments(
         ),
         *("-serial", "chardev:serial"),
         *("-qmp", f"unix:{path}.qmp,server=on,wait=off"),
+        *("-qmp", f"unix:{path}.events,server=on,wait=off"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd).replace(",", ",,")),
         *("-append", " ".join((*_KERNEL_WORDS, *accelerator.kernel_words))),
     ]

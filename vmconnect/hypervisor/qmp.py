@@ -18,8 +18,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from vmconnect.deadline import Deadline
-from vmconnect.errors import ConnectionLostError, DeadlineError, HypervisorError, QmpError
-from vmconnect.streams import Endpoint, Stream, dial
+from vmconnect.errors import (
+    ConnectionLostError,
+    DeadlineError,
+    HypervisorError,
+    QmpError,
+    UnsupportedError,
+)
+from vmconnect.streams import Endpoint, SocketStream, Stream, dial
 
 __all__ = ["QmpClient", "QmpEvent", "QmpParser"]
 
@@ -28,6 +34,7 @@ __all__ = ["QmpClient", "QmpEvent", "QmpParser"]
 MAX_LINE_BYTES = 16 << 20
 MAX_EVENTS_KEPT = 1000
 _READ_BYTES = 1 << 16
+_REASON_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +109,33 @@ class QmpClient:
         return cls(dial(endpoint, deadline), str(endpoint), deadline)
 
     def execute(
-        self, command: str, *, timeout: Deadline | float | None = 10.0, **arguments: Any
+        self,
+        command: str,
+        *,
+        timeout: Deadline | float | None = 10.0,
+        descriptor: int | None = None,
+        **arguments: Any,
     ) -> Any:
         """Run ``command`` and return its JSON answer; underscores in names become hyphens.
 
-        Raises HypervisorError when QEMU refuses it, DeadlineError, ConnectionLostError.
+        ``descriptor`` is handed to QEMU along with it (for ``getfd`` and ``add-fd``).
+
+        Raises HypervisorError when QEMU refuses it, UnsupportedError when it does not know it,
+        DeadlineError, ConnectionLostError.
         """
         deadline = Deadline.of(timeout)
+        deadline.check("asking QEMU's monitor")
         request: dict[str, Any] = {"execute": command, "id": next(self._ids)}
         if arguments:
             request["arguments"] = {key.replace("_", "-"): val for key, val in arguments.items()}
         self._stream.settimeout(deadline.remaining())
-        self._stream.sendall(json.dumps(request).encode() + b"\n")
+        line = json.dumps(request).encode() + b"\n"
+        if descriptor is None:
+            self._stream.sendall(line)
+        elif isinstance(self._stream, SocketStream):
+            self._stream.send_descriptor(line, descriptor)
+        else:
+            raise UnsupportedError("only a local monitor takes descriptors", machine=self.machine)
         while True:
             message = self._next(deadline)
             if message.get("id") != request["id"]:
@@ -121,7 +143,11 @@ class QmpClient:
             if "return" in message:
                 return message["return"]
             error = message.get("error")
-            text = error.get("desc") if isinstance(error, dict) else None
+            if not isinstance(error, dict):
+                raise QmpError("an answer that is none", machine=self.machine)
+            if error.get("class") == "CommandNotFound":
+                raise UnsupportedError(f"this QEMU knows no {command}", machine=self.machine)
+            text = str(error.get("desc"))[:_REASON_CHARACTERS]
             raise HypervisorError(f"QEMU refused {command}: {text}", machine=self.machine)
 
     def wait_event(self, name: str, timeout: Deadline | float | None = None) -> QmpEvent:
@@ -132,7 +158,7 @@ class QmpClient:
                 event = self.events.popleft()
                 if event.name == name:
                     return event
-            self._read(deadline)
+            self.receive(deadline)
 
     def close(self) -> None:
         """Leave the monitor to the next client."""
@@ -141,11 +167,15 @@ class QmpClient:
     def _next(self, deadline: Deadline) -> dict[str, Any]:
         """Return the next answer, reading until there is one."""
         while not self._answers:
-            self._read(deadline)
+            self.receive(deadline)
         return self._answers.popleft()
 
-    def _read(self, deadline: Deadline) -> None:
-        """Read once and sort what came into answers and events."""
+    def fileno(self) -> int:
+        """Return a descriptor that can be polled: readable when `receive` will not wait."""
+        return self._stream.fileno()
+
+    def receive(self, deadline: Deadline) -> None:
+        """Read once and sort what came into answers and `events`; raises as `execute` does."""
         deadline.check("waiting for QEMU's monitor")
         self._stream.settimeout(deadline.remaining())
         data = self._stream.recv(_READ_BYTES)

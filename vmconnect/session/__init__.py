@@ -2,8 +2,10 @@
 
 `parse_target`
     what a person typed, read
-`resolve`, `list_machines`
-    the machine it means; the machines there are
+`resolve`, `resolve_all`, `hypervisor_of`
+    the machine or machines it means; what runs them
+`take_inventory`, `list_machines`
+    the machines there are
 `connect`, `Session`
     our relationship with one machine: opens its `Console` and its `Guest`
 `TrustStore`, `HostKey`, `PublicKey`
@@ -13,21 +15,26 @@
 """
 
 from vmconnect.session.credentials import ask_on_terminal
+from vmconnect.session.inventory import Inventory, list_machines, take_inventory
 from vmconnect.session.key_store import PublicKey
-from vmconnect.session.resolve import list_machines, resolve
+from vmconnect.session.resolve import hypervisor_of, resolve, resolve_all
 from vmconnect.session.session import Session, connect
 from vmconnect.session.target import Target, parse_target
 from vmconnect.session.trust import HostKey, TrustStore
 
 __all__ = [
     "HostKey",
+    "Inventory",
     "PublicKey",
     "Session",
     "Target",
     "TrustStore",
     "ask_on_terminal",
     "connect",
+    "hypervisor_of",
     "list_machines",
     "parse_target",
     "resolve",
+    "resolve_all",
+    "take_inventory",
 ]

@@ -1,27 +1,31 @@
-"""From a target to the one machine it means."""
+"""From a target to the one machine it means, or to all."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from vmconnect.deadline import Deadline
-from vmconnect.errors import AmbiguousTargetError, MachineNotFoundError
+from vmconnect.errors import MachineNotFoundError, UnsupportedError
 from vmconnect.hypervisor import Hypervisor, Machine, Qemu
-from vmconnect.paths import runtime_directory
-from vmconnect.session.target import AddressTarget, NamedTarget, QemuTarget, Target
+from vmconnect.hypervisor.lookup import choose, is_pattern
+from vmconnect.session.inventory import Inventory, ask_all, gathered, take_inventory
+from vmconnect.session.places import hypervisors
+from vmconnect.session.target import (
+    AddressTarget,
+    FileTarget,
+    LibvirtTarget,
+    NamedTarget,
+    SocketTarget,
+    Target,
+    parse_target,
+)
+from vmconnect.streams import Endpoint, Tcp
 
-__all__ = ["hypervisors", "list_machines", "resolve"]
+__all__ = ["hypervisor_of", "resolve", "resolve_all"]
 
-
-def hypervisors() -> list[Hypervisor]:
-    """Return every hypervisor that is looked at when a machine is only named."""
-    return [Qemu(runtime_directory())]
-
-
-def list_machines(timeout: Deadline | float | None = 10.0) -> list[Machine]:
-    """Return the machines of all hypervisors known here."""
-    deadline = Deadline.of(timeout)
-    return [machine for each in hypervisors() for machine in each.machines(deadline)]
+# How long a search for a name waits for a hypervisor that does not answer: the machine is most
+# likely another's, and who named it waits for it.
+_SEARCH_SECONDS = 5.0
 
 
 def resolve(target: Target, timeout: Deadline | float | None = 10.0) -> Machine:
@@ -31,31 +35,116 @@ def resolve(target: Target, timeout: Deadline | float | None = 10.0) -> Machine:
     hypervisor raises when it does not answer.
     """
     deadline = Deadline.of(timeout)
-    match target:
-        case AddressTarget():
-            return Machine(
-                name=str(target),
-                identity=str(target),
-                target=str(target),
-                console=target.console,
-                guest=target.guest,
-            )
-        case QemuTarget(path):
-            return Qemu(Path(path).parent).inspect(Path(path), deadline)
-        case NamedTarget(name):
-            found = [machine for each in hypervisors() for machine in each.look_up(name, deadline)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise AmbiguousTargetError(
-            f"{len(found)} machines are called {name!r}",
-            hint="say which: " + ", ".join(machine.target for machine in found),
-        )
-    import difflib  # Only a mistyped name needs it.
+    found = _find(target, deadline)
+    known = found if found.machines else _known(target, deadline)
+    return _choose(target, found, known)
 
-    known = [machine.name for machine in list_machines(deadline)]
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or sorted(known)[:10]
-    raise MachineNotFoundError(
-        f"no machine is called {name!r}",
-        hint="known: " + ", ".join(near) if near else "none is running here: vmconnect demo",
+
+def resolve_all(target: Target, timeout: Deadline | float | None = 10.0) -> list[Machine]:
+    """Return the machines that a pattern means, by name; any other target means one.
+
+    Raises as `resolve`; a pattern that matches nothing is a MachineNotFoundError.
+    """
+    deadline = Deadline.of(timeout)
+    if isinstance(target, NamedTarget | LibvirtTarget) and is_pattern(target.name):
+        found = _find(target, deadline)
+        if found.machines:
+            return list(found.machines)
+        _choose(target, found, _known(target, deadline))
+    return [resolve(target, deadline)]
+
+
+def hypervisor_of(machine: Machine) -> Hypervisor:
+    """Return the hypervisor that runs the machine; the caller closes it.
+
+    Raises UnsupportedError for a machine that was named by a bare address.
+    """
+    target = parse_target(machine.target)
+    if isinstance(target, SocketTarget | LibvirtTarget):
+        return _hypervisor_at(target)
+    raise UnsupportedError(
+        "an address tells of no hypervisor that could be asked",
+        machine=machine.name,
+        hint="name the machine as vmconnect list does",
     )
+
+
+def _find(target: Target, deadline: Deadline) -> Inventory:
+    """Return the machines that match, and the errors of those that could not be asked."""
+    match target:
+        case AddressTarget(text, console, guest):
+            return Inventory(
+                (
+                    Machine(
+                        name=target.name or text,
+                        identity=_identity(console, text),
+                        target=text,
+                        console=console,
+                        guest=guest,
+                        console_user=target.user,
+                    ),
+                )
+            )
+        case FileTarget(path):
+            return Inventory((_of_file(Path(path)),))
+        case SocketTarget(_, path):
+            with _hypervisor_at(target) as hypervisor:
+                return Inventory((hypervisor.inspect(Path(path), deadline),))
+        case LibvirtTarget(name=name):
+            with _hypervisor_at(target) as hypervisor:
+                return Inventory(tuple(hypervisor.look_up(name, deadline)))
+        case NamedTarget(name):
+            soon = deadline.sooner(_SEARCH_SECONDS)
+            return gathered(ask_all(hypervisors(), lambda each: each.look_up(name, soon), soon))
+
+
+def _known(target: Target, deadline: Deadline) -> Inventory:
+    """Return the machines that a mistyped name may have meant."""
+    if isinstance(target, LibvirtTarget):
+        with _hypervisor_at(target) as hypervisor:
+            return Inventory(tuple(hypervisor.machines(deadline)))
+    return take_inventory(deadline.sooner(_SEARCH_SECONDS))
+
+
+def _choose(target: Target, found: Inventory, known: Inventory) -> Machine:
+    name = target.name if isinstance(target, NamedTarget | LibvirtTarget) else str(target)
+    try:
+        return choose(found.machines, name or "", known.machines)
+    except MachineNotFoundError as error:
+        # Then it may well be one of theirs.
+        for each in known.errors or found.errors:
+            error.hint = f"{error.hint}; {each}" if error.hint else str(each)
+        raise
+
+
+def _hypervisor_at(target: SocketTarget | LibvirtTarget) -> Hypervisor:
+    if isinstance(target, LibvirtTarget):
+        from vmconnect.hypervisor.libvirt import Libvirt
+
+        return Libvirt(target.address)
+    directory = Path(target.path).parent
+    if target.kind == "qemu":
+        return Qemu(directory)
+    from vmconnect.hypervisor.rest import CloudHypervisor, Firecracker
+
+    return CloudHypervisor(directory) if target.kind == "ch" else Firecracker(directory)
+
+
+def _of_file(path: Path) -> Machine:
+    from vmconnect.session.virt_viewer import read_viewer_file
+
+    file = read_viewer_file(path)
+    address = f"vnc://{file.console}"
+    return Machine(
+        name=file.title or path.name,
+        identity=_identity(file.console, address),
+        target=address,
+        console=file.console,
+        console_user=file.user,
+        console_password=file.password,
+    )
+
+
+def _identity(console: Endpoint | None, text: str) -> str:
+    """Return what trust is pinned to: a server, however its address is written."""
+    return f"vnc://{console}".lower() if isinstance(console, Tcp) else text

@@ -16,7 +16,7 @@ from vmconnect.errors import ClosedError, UnsupportedError, VmconnectError
 from vmconnect.hypervisor import Machine
 from vmconnect.session.credentials import ask_on_terminal, login_for
 from vmconnect.session.key_store import PublicKey
-from vmconnect.session.resolve import resolve
+from vmconnect.session.resolve import hypervisor_of, resolve
 from vmconnect.session.target import Target, parse_target
 from vmconnect.session.trust import HostKey, TrustStore
 from vmconnect.streams import Endpoint, Stream, Tcp, dial
@@ -93,11 +93,15 @@ class Session:
         """
         from vmconnect.vnc import Console
 
-        endpoint = self._endpoint("console", self.machine.console)
+        endpoint = self.machine.console
+        opener: Opener = self._handed_console
+        if endpoint is not None or not self.machine.handed_console:
+            endpoint = self._endpoint("console", endpoint)
+            opener = self._opener(endpoint)
         name = self.machine.name
         return self._keep(
             Console.open(
-                self._opener(endpoint),
+                opener,
                 name,
                 password=password or (lambda: ask_on_terminal(f"VNC password of {name}: ")),
                 user=user or (lambda: ask_on_terminal(f"VNC user of {name}: ", hidden=False)),
@@ -170,7 +174,7 @@ class Session:
         return endpoint
 
     def _console_policy(
-        self, policy: Policy | None, endpoint: Endpoint, accept: Decision
+        self, policy: Policy | None, endpoint: Endpoint | None, accept: Decision
     ) -> Policy:
         """Return ``policy`` with what it leaves open taken from the machine."""
         from vmconnect.session.server_keys import ServerKeyStore
@@ -192,6 +196,11 @@ class Session:
             server_name=policy.server_name
             or (endpoint.host if isinstance(endpoint, Tcp) else None),
         )
+
+    def _handed_console(self, deadline: Deadline) -> Stream:
+        """Return a connection to the screen of a machine that listens nowhere."""
+        with hypervisor_of(self.machine) as hypervisor:
+            return hypervisor.open_console(self.machine, deadline)
 
     def _opener(self, endpoint: Endpoint) -> Opener:
         def open_stream(deadline: Deadline) -> Stream:

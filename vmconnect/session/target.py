@@ -1,38 +1,68 @@
 """Targets: what a person types to name a machine, and the one parser for it.
 
-=========================  ==========================================================
-``web01``                  a machine by name or UUID, on any hypervisor known here
-``qemu:/path/to/qmp.sock`` the machine behind a QEMU monitor
-``vnc+unix:/path``         a VNC server on a UNIX socket
-``vnc://host[:port]``      a VNC server on TCP, port 5900 unless given (RFC 7869)
-``vsock/CID``              a guest by its vsock context id (systemd-ssh-proxy's form)
-``vsock-mux/path``         a guest behind a hybrid vsock socket (likewise)
-=========================  ==========================================================
+=================================  ==================================================
+``web01``                          a machine by name or UUID, on any hypervisor here
+``web*``                           every machine whose name matches (fnmatch)
+``qemu:/path/to/qmp.sock``         the machine behind a QEMU monitor
+``ch:/path/to/api.sock``           the machine of a Cloud Hypervisor
+``fc:/path/to/api.sock``           the machine of a Firecracker
+``libvirt:///system/web01``        a libvirt domain of this host, by name or UUID
+``libvirt://kvm7/system/web01``    one of another host's, by ssh
+``qemu:///system/web01``           the same two, by libvirt's own URIs; so are
+``qemu+tls://kvm7/system/web01``   all that it has for QEMU
+``ssh://kvm7/web01``               a domain of another host's system libvirt
+``vnc://host[:port]``              a VNC server on TCP, port 5900 unless given (RFC 7869)
+``vnc+unix:/path``                 a VNC server on a UNIX socket
+``vsock/CID``                      a guest by its vsock context id (systemd-ssh-proxy's form)
+``vsock-mux/path``                 a guest behind a hybrid vsock socket (likewise)
+``console.vv``                     what a virt-viewer connection file says
+=================================  ==================================================
+
+Reading a target looks at nothing but its text; `vmconnect.session.resolve` finds the machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from vmconnect.errors import TargetError
 from vmconnect.streams import SSH_PORT, Endpoint, HybridVsock, Tcp, Unix, Vsock
 
-__all__ = ["AddressTarget", "NamedTarget", "QemuTarget", "Target", "parse_target"]
+if TYPE_CHECKING:
+    from vmconnect.hypervisor import LibvirtAddress
+
+__all__ = [
+    "AddressTarget",
+    "FileTarget",
+    "LibvirtTarget",
+    "NamedTarget",
+    "SocketTarget",
+    "Target",
+    "parse_target",
+]
 
 VNC_PORT = 5900
 _NAME_CHARACTERS = 255
+_MOST_CHARACTERS = 4096
 # VMADDR_CID_ANY; 0 and 1 are the hypervisor and loopback, 2 the host (vsock(7)).
 _CID_ANY = 0xFFFFFFFF
 
 _FORMS = (
-    "a target is a name, qemu:/QMP.SOCK, vnc+unix:/PATH, vnc://HOST:PORT, vsock/CID "
-    "or vsock-mux/PATH"
+    "a target is a name, a UUID, a pattern such as web*, qemu:/QMP.SOCK, ch:/API.SOCK, "
+    "fc:/API.SOCK, libvirt:///system/NAME, ssh://HOST/NAME, vnc://HOST:PORT, vnc+unix:/PATH, "
+    "vsock/CID, vsock-mux/PATH or FILE.vv"
 )
+_SOCKETS = ("qemu", "ch", "fc")
+# Of RFC 7869's parameters, those that may be passed over: the others say how safe it has to be,
+# or which way it has to go, and who wrote them relies on that.
+_HARMLESS = {"colorlevel", "saveconnection"}
+_SECRETS = {"vncpassword", "sshpassword"}
 
 
 @dataclass(frozen=True, slots=True)
 class NamedTarget:
-    """A machine by its name or UUID."""
+    """A machine by its name or UUID, or machines by a shell pattern."""
 
     name: str
 
@@ -41,76 +71,175 @@ class NamedTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class QemuTarget:
-    """The machine behind a QEMU monitor's socket."""
+class SocketTarget:
+    """The machine behind a hypervisor's socket; ``kind`` is qemu, ch or fc."""
 
+    kind: str
     path: str
 
     def __str__(self) -> str:
-        return f"qemu:{self.path}"
+        return f"{self.kind}:{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
-class AddressTarget:
-    """A bare address: a console or a guest, with no hypervisor to ask."""
+class LibvirtTarget:
+    """A domain, or a pattern of domains' names, of the libvirt daemon at ``address``."""
 
     text: str
-    console: Endpoint | None = None
-    guest: Endpoint | None = None
+    address: LibvirtAddress
+    name: str
 
     def __str__(self) -> str:
         return self.text
 
 
-Target = NamedTarget | QemuTarget | AddressTarget
+@dataclass(frozen=True, slots=True)
+class AddressTarget:
+    """A bare address: a console or a guest, with no hypervisor to ask.
+
+    ``name`` and ``user`` are what a VNC address may say of the machine's name and of who we are.
+    """
+
+    text: str
+    console: Endpoint | None = None
+    guest: Endpoint | None = None
+    name: str | None = field(default=None, kw_only=True)
+    user: str | None = field(default=None, kw_only=True)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class FileTarget:
+    """A virt-viewer connection file, which is read when the target is resolved."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Target = NamedTarget | SocketTarget | LibvirtTarget | AddressTarget | FileTarget
 
 
 def parse_target(text: str) -> Target:
     """Read a target; raises TargetError that says which forms there are."""
-    if text.startswith("qemu:"):
-        return QemuTarget(_path(text, "qemu:"))
-    if text.startswith("vnc+unix:"):
-        return AddressTarget(text, console=Unix(_path(text, "vnc+unix:")))
-    if text.startswith("vnc://"):
-        return AddressTarget(text, console=_vnc(text))
-    if text.startswith("vsock-mux/"):
+    if len(text) > _MOST_CHARACTERS or not text.isprintable():
+        raise TargetError(f"{text[:_NAME_CHARACTERS]!r} is no target", hint=_FORMS)
+    if text.lower().endswith(".vv"):
+        return FileTarget(text)
+    scheme, colon, rest = text.partition(":")
+    if colon:
+        if scheme == "vnc" and rest.startswith("//"):
+            return _vnc(text)
+        if scheme == "vnc+unix":
+            return AddressTarget(text, console=Unix(_path(text, "vnc+unix:")))
+        if scheme == "ssh" and rest.startswith("//"):
+            return _ssh(text)
+        if rest.startswith("//") and scheme.partition("+")[0] in {"libvirt", "qemu"}:
+            return _libvirt(text, "libvirt" + text.removeprefix("libvirt").removeprefix("qemu"))
+        if scheme in _SOCKETS:
+            return SocketTarget(scheme, _path(text, f"{scheme}:"))
+    elif text.startswith("vsock-mux/"):
         return AddressTarget(text, guest=HybridVsock(_path(text, "vsock-mux"), SSH_PORT))
-    if text.startswith("vsock/"):
+    elif text.startswith("vsock/"):
         return AddressTarget(text, guest=Vsock(_cid(text), SSH_PORT))
-    if not text or len(text) > _NAME_CHARACTERS or not text.isprintable() or set(text) & set("/:"):
+    if not text or len(text) > _NAME_CHARACTERS or set(text) & set("/:"):
         raise TargetError(f"{text[:_NAME_CHARACTERS]!r} is no target", hint=_FORMS)
     return NamedTarget(text)
 
 
 def _path(text: str, prefix: str) -> str:
     path = text.removeprefix(prefix)
-    if not path.startswith("/") or "\0" in path:
+    if not path.startswith("/"):
         raise TargetError(f"{text!r} lacks an absolute path", hint=f"{prefix.rstrip('/')}/PATH")
     return path
 
 
-def _vnc(text: str) -> Tcp:
-    """Read ``vnc://host[:port]``, with IPv6 addresses in brackets."""
-    hint = "vnc://HOST:PORT"
-    authority = text.removeprefix("vnc://").rstrip("/")
-    if "@" in authority:
+def _libvirt(text: str, address: str) -> LibvirtTarget:
+    from vmconnect.hypervisor.libvirt.address import FORM, LibvirtAddress
+
+    if text.startswith("qemu:///") and not text.startswith(("qemu:///system", "qemu:///session")):
         raise TargetError(
-            "a password or user has no place in an address", hint="vmconnect asks for it"
+            f"{text!r} is no libvirt machine", hint="a monitor's socket is qemu:/PATH, with one /"
         )
-    if authority.startswith("["):
-        host, bracket, rest = authority[1:].partition("]")
+    where, name = LibvirtAddress.read(address)
+    if not name or len(name) > _NAME_CHARACTERS:
+        raise TargetError(f"{text!r} names no machine", hint=FORM)
+    return LibvirtTarget(text, where, name)
+
+
+def _ssh(text: str) -> LibvirtTarget:
+    host, slash, name = text.removeprefix("ssh://").partition("/")
+    if not host or not slash or not name or set(name) & set("/?#"):
+        raise TargetError(f"{text!r} names no machine", hint="ssh://[USER@]HOST[:PORT]/NAME")
+    return _libvirt(text, f"libvirt://{host}/system/{name}")
+
+
+def _vnc(text: str) -> AddressTarget:
+    """Read ``vnc://host[:port][?parameters]``, with IPv6 addresses in brackets (RFC 7869)."""
+    address, _, query = text.removeprefix("vnc://").partition("?")
+    address = address.rstrip("/")
+    if "@" in address:
+        raise TargetError(
+            "a password or user has no place in front of a host",
+            hint="vmconnect asks for it; a user can be given as ?VncUsername=NAME",
+        )
+    named = _vnc_parameters(query) if query else {}
+    return AddressTarget(
+        text,
+        console=_host_and_port(address),
+        name=named.get("connectionname"),
+        user=named.get("vncusername"),
+    )
+
+
+def _host_and_port(address: str) -> Tcp:
+    hint = "vnc://HOST:PORT"
+    if address.startswith("["):
+        host, bracket, rest = address[1:].partition("]")
         colon, port = rest[:1], rest[1:]
         if not bracket or colon not in {"", ":"}:
-            raise TargetError(f"{text!r} is no VNC address", hint=hint)
+            raise TargetError(f"{address!r} is no VNC address", hint=hint)
     else:
-        host, colon, port = authority.partition(":")
-    if not host or not host.isprintable() or set(host) & set("/?# "):
-        raise TargetError(f"{text!r} is no VNC address", hint=hint)
+        host, colon, port = address.partition(":")
+    if not host or set(host) & set("/?#% "):
+        raise TargetError(f"{address!r} is no VNC address", hint=hint)
     if not colon:
         return Tcp(host, VNC_PORT)
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535):
-        raise TargetError(f"{text!r} has no valid port", hint=hint)
+        raise TargetError(f"{address!r} has no valid port", hint=hint)
     return Tcp(host, int(port))
+
+
+def _vnc_parameters(query: str) -> dict[str, str]:
+    """Return the parameters that are of use, by their names in lower case."""
+    from urllib.parse import unquote
+
+    found: dict[str, str] = {}
+    for parameter in query.split("&"):
+        written, _, value = parameter.partition("=")
+        key = written.lower()
+        if key in _SECRETS:
+            raise TargetError(
+                f"{written} has no place in an address, which other users can read",
+                hint="vmconnect asks for it, or takes it from --password-file",
+            )
+        if key in {"connectionname", "vncusername"}:
+            text = unquote(value)
+            if not text or len(text) > _NAME_CHARACTERS or not text.isprintable():
+                raise TargetError(
+                    f"{written} says nothing that can be shown",
+                    hint=f"{written}=TEXT, at most {_NAME_CHARACTERS} characters",
+                )
+            found[key] = text
+        elif key and key not in _HARMLESS:
+            raise TargetError(
+                f"the parameter {written[:_NAME_CHARACTERS]} is not supported in an address",
+                hint="supported: VncUsername, ConnectionName",
+            )
+    return found
 
 
 def _cid(text: str) -> int:

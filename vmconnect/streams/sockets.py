@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from vmconnect.errors import ConnectionLostError, DeadlineError
+from vmconnect.errors import ConnectionLostError, DeadlineError, UnsupportedError
 
 __all__ = ["SocketStream"]
 
@@ -50,6 +50,19 @@ class SocketStream:
             self._socket.sendall(data)
         except OSError as error:
             raise _translated(error, self.name) from error
+
+    def send_descriptor(self, data: bytes, descriptor: int) -> None:
+        """Send all of ``data`` with a file descriptor beside its first byte (SCM_RIGHTS).
+
+        Raises UnsupportedError where the connection is no UNIX socket.
+        """
+        if self._socket.family != socket.AF_UNIX:
+            raise UnsupportedError(f"{self.name} takes no file descriptors: it is no UNIX socket")
+        try:
+            sent = socket.send_fds(self._socket, [data], [descriptor])
+        except OSError as error:
+            raise _translated(error, self.name) from error
+        self.sendall(data[sent:])
 
     def settimeout(self, seconds: float | None, /) -> None:
         """Bound each later call; None waits for ever."""

@@ -1,0 +1,132 @@
+"""Real libvirt daemons, each in a directory of its own; nothing of the host's is touched.
+
+The session daemon is what every user has; a privileged one in a mount namespace, where
+/etc/libvirt, /run/libvirt and the like are the test's directories, is ``qemu:///system``.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.hypervisor.rig import soon
+from vmconnect.hypervisor import LibvirtAddress
+
+NOBODY = 65534
+
+QEMU_CONF = """
+user = "root"
+group = "root"
+cgroup_controllers = []
+remember_owner = 0
+security_driver = "none"
+stdio_handler = "file"
+namespaces = []
+"""
+LIBVIRTD_CONF = """
+auth_unix_rw = "none"
+auth_unix_ro = "none"
+"""
+
+
+@contextlib.contextmanager
+def session_daemon() -> Iterator[tuple[LibvirtAddress, Path]]:
+    """``qemu:///session`` of a user that is not root; gives a directory that its QEMUs can use."""
+    with _room() as room:
+        homes = {"HOME": room}
+        for variable in ("CONFIG", "CACHE", "DATA"):
+            homes[f"XDG_{variable}_HOME"] = room / variable.lower()
+        homes["XDG_RUNTIME_DIR"] = room / "run"
+        for path in homes.values():
+            path.mkdir(exist_ok=True)
+        command = ["libvirtd"]
+        if os.getuid() == 0:
+            for path in homes.values():
+                os.chown(path, NOBODY, NOBODY)
+            command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+            command += ["libvirtd"]
+        path = room / "run" / "libvirt" / "libvirt-sock"
+        with _running(command, room, path, {name: str(each) for name, each in homes.items()}):
+            yield LibvirtAddress("session", query=f"socket={path}"), room
+
+
+@contextlib.contextmanager
+def system_daemon() -> Iterator[tuple[LibvirtAddress, Path]]:
+    """``qemu:///system``, privileged; needs root and mount namespaces."""
+    with _room() as room:
+        for name in ("etc", "run", "lib", "log", "cache"):
+            (room / name).mkdir()
+        (room / "etc" / "qemu.conf").write_text(QEMU_CONF)
+        (room / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF)
+        # The Debian package's user and groups, for a system that does not have them.
+        for name, line in (("passwd", "libvirt-qemu:x:64055:64055::/:/bin/false\n"), ("group", "")):
+            text = Path("/etc", name).read_text(encoding="utf-8")
+            if name == "group":
+                for number, group in enumerate(("libvirt-qemu", "kvm", "libvirt"), 64055):
+                    if f"\n{group}:" not in text:
+                        text += f"{group}:x:{number}:\n"
+            elif "\nlibvirt-qemu:" not in text:
+                text += line
+            (room / name).write_text(text)
+        mounts = [(room / "passwd", "/etc/passwd"), (room / "group", "/etc/group")]
+        for ours, theirs in (
+            ("etc", "/etc/libvirt"),
+            ("run", "/run/libvirt"),
+            ("lib", "/var/lib/libvirt"),
+            ("log", "/var/log/libvirt"),
+            ("cache", "/var/cache/libvirt"),
+        ):
+            Path(theirs).mkdir(parents=True, exist_ok=True)
+            mounts.append((room / ours, theirs))
+        script = " && ".join(f"mount --bind {ours} {theirs}" for ours, theirs in mounts)
+        script += " && exec libvirtd -f /etc/libvirt/libvirtd.conf"
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+        path = room / "run" / "libvirt-sock"
+        with _running(command, room, path, {}):
+            yield LibvirtAddress("system", query=f"socket={path}"), room
+
+
+@contextlib.contextmanager
+def _room() -> Iterator[Path]:
+    room = Path(tempfile.mkdtemp(prefix="vmc-"))
+    room.chmod(0o755)
+    try:
+        yield room
+    finally:
+        shutil.rmtree(room)
+
+
+@contextlib.contextmanager
+def _running(command: list[str], room: Path, path: Path, env: dict[str, str]) -> Iterator[None]:
+    log = room / "libvirtd.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **env}, cwd="/"
+        )
+    try:
+        deadline = soon()
+        while True:
+            deadline.check("waiting for libvirtd: " + log.read_text()[-500:])
+            assert process.poll() is None, log.read_text()
+            with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+                probe.connect(str(path))
+                break
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+        _end_machines(room)
+
+
+def _end_machines(room: Path) -> None:
+    """End the QEMUs that libvirtd left running, by the process ids that it wrote."""
+    for note in room.rglob("*.pid"):
+        with contextlib.suppress(OSError, ValueError):
+            number = int(note.read_text())
+            if b"qemu-system" in Path(f"/proc/{number}/cmdline").read_bytes():
+                os.kill(number, signal.SIGKILL)

@@ -1,0 +1,17 @@
+"""What the command itself says, on standard error; and how others' words are shown."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["printable", "say"]
+
+
+def say(text: str) -> None:
+    """Print a message as one line, with nothing in it that could drive the terminal."""
+    print(f"vmconnect: {printable(text.replace(chr(10), ' '))}", file=sys.stderr)  # noqa: T201
+
+
+def printable(text: str) -> str:
+    """Return what may be shown: a name is the guest owner's word, and not our terminal's."""
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,107 @@
+"""What the hypervisors with one API socket a machine have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from vmconnect.deadline import Deadline
+from vmconnect.errors import ConnectError, ConnectionLostError, VmconnectError
+from vmconnect.hypervisor.base import Checkpoint, Hypervisor
+from vmconnect.hypervisor.machine import Machine, PowerState
+from vmconnect.hypervisor.rest.http import RestClient
+from vmconnect.hypervisor.rest.snapshots import SnapshotStore
+from vmconnect.hypervisor.sockets import sockets_in, with_permission_hint
+from vmconnect.hypervisor.watch import PollingWatch, Watch
+
+__all__ = ["RestHypervisor"]
+
+_QUERY_TIMEOUT = 2.0
+_LOOK_SECONDS = 0.5
+_WAIT_SECONDS = 0.2
+
+
+class RestHypervisor(Hypervisor):
+    """The machines whose API sockets ``NAME.SUFFIX`` lie in ``directory``."""
+
+    suffix: ClassVar[str]  # also the scheme of the targets
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+
+    def __str__(self) -> str:
+        """Return what it is called in a message."""
+        return f"{self.name} in {self._directory}"
+
+    def inspect(self, path: Path, deadline: Deadline) -> Machine:
+        """Ask the server at ``path`` about its machine."""
+        raise NotImplementedError
+
+    def machines(self, deadline: Deadline) -> list[Machine]:
+        """Return every machine, by name; one that does not answer has state UNKNOWN."""
+        paths = sockets_in(self._directory, f".{self.suffix}")
+        found = [self._inspect_or_none(path, deadline) for path in paths]
+        return [machine for machine in found if machine is not None]
+
+    def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
+        """Return the machine as it is now."""
+        return self.inspect(self._path(machine), deadline)
+
+    def watch(self, deadline: Deadline) -> Watch:
+        """Return a watch that asks twice a second: these APIs have no events."""
+        return PollingWatch(self, _LOOK_SECONDS, deadline)
+
+    def checkpoints(self, machine: Machine, deadline: Deadline) -> list[Checkpoint]:
+        """Return the checkpoints that were made by vmconnect, the oldest first."""
+        del deadline  # It is our own directory that is read.
+        return SnapshotStore(machine).checkpoints()
+
+    def delete_checkpoint(self, machine: Machine, name: str, deadline: Deadline) -> None:
+        """Delete a checkpoint's files."""
+        del deadline
+        SnapshotStore(machine).delete(name)
+
+    def _machine(self, path: Path, name: str, state: PowerState) -> Machine:
+        """Return a machine about which no more is known."""
+        target = f"{self.suffix}:{path}"
+        return Machine(name, target, target, hypervisor=self.name, state=state)
+
+    def _path(self, machine: Machine) -> Path:
+        return Path(machine.target.removeprefix(f"{self.suffix}:"))
+
+    @contextmanager
+    def _client(self, machine: Machine) -> Iterator[RestClient]:
+        """Give the machine's client, and name the machine in what goes wrong."""
+        path = self._path(machine)
+        try:
+            with with_permission_hint(path):
+                yield RestClient(str(path), machine.name)
+        except VmconnectError as error:
+            raise error.with_machine(machine.name) from error.__cause__
+
+    def _inspect_or_none(self, path: Path, deadline: Deadline) -> Machine | None:
+        trouble: VmconnectError
+        try:
+            return self.inspect(path, deadline.sooner(_QUERY_TIMEOUT))
+        except ConnectError as error:
+            if not isinstance(error.__cause__, PermissionError):
+                return None  # A socket file that its machine left behind.
+            trouble = error
+        except VmconnectError as error:
+            trouble = error
+        return replace(self._machine(path, path.stem, PowerState.UNKNOWN), trouble=str(trouble))
+
+    def _wait_off(self, machine: Machine, deadline: Deadline) -> None:
+        """Return when the machine is off, or its hypervisor has ended."""
+        while True:
+            try:
+                if self.refresh(machine, deadline).state in {PowerState.OFF, PowerState.SAVED}:
+                    return
+            except (ConnectError, ConnectionLostError):
+                return
+            deadline.check("waiting for the guest to shut down")
+            time.sleep(deadline.remaining(at_most=_WAIT_SECONDS) or 0)
