@@ -62,7 +62,8 @@ def add_console_options(parser: argparse.ArgumentParser) -> None:
 def open_console(session: Session, arguments: argparse.Namespace, timeout: float = 10.0) -> Console:
     """Attach to the console of the session's machine as the options say."""
     machine = session.machine
-    password = secret_from_environment(_PASSWORD) or machine.console_password
+    # What came with the target is for this very machine.
+    password = machine.console_password or secret_from_environment(_PASSWORD)
     if arguments.password_file is not None:
         password = secret_from_file(arguments.password_file)
     elif arguments.password_fd is not None:

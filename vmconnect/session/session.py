@@ -83,7 +83,7 @@ class Session:
         """Attach to the machine's screen and return when the server has let us in.
 
         ``password`` and ``user``, or ways to ask for them, are used only if the server wants
-        them; by default the person at the terminal is asked. What of ``policy`` is left open
+        them; by default what came with the target, else the person at the terminal is asked. What of ``policy`` is left open
         follows from the machine: a socket on this host is private; a server's key is
         pinned to the machine, ``accept_host_key`` decides on one that was never seen, and a
         machine with a pinned key must show it ever after.
@@ -98,13 +98,17 @@ class Session:
         if endpoint is not None or not self.machine.handed_console:
             endpoint = self._endpoint("console", endpoint)
             opener = self._opener(endpoint)
-        name = self.machine.name
+        machine, name = self.machine, self.machine.name
         return self._keep(
             Console.open(
                 opener,
                 name,
-                password=password or (lambda: ask_on_terminal(f"VNC password of {name}: ")),
-                user=user or (lambda: ask_on_terminal(f"VNC user of {name}: ", hidden=False)),
+                password=password
+                or machine.console_password
+                or (lambda: ask_on_terminal(f"VNC password of {name}: ")),
+                user=user
+                or machine.console_user
+                or (lambda: ask_on_terminal(f"VNC user of {name}: ", hidden=False)),
                 policy=self._console_policy(policy, endpoint, accept_host_key),
                 timeout=timeout,
             )
