@@ -83,10 +83,10 @@ class Session:
         """Attach to the machine's screen and return when the server has let us in.
 
         ``password`` and ``user``, or ways to ask for them, are used only if the server wants
-        them; by default what came with the target, else the person at the terminal is asked. What of ``policy`` is left open
-        follows from the machine: a socket on this host is private; a server's key is
-        pinned to the machine, ``accept_host_key`` decides on one that was never seen, and a
-        machine with a pinned key must show it ever after.
+        them; by default what came with the target is, or the person at the terminal is asked.
+        What of ``policy`` is left open follows from the machine: a socket on this host is private;
+        a server's key is pinned to the machine, ``accept_host_key`` decides on one that was never
+        seen, and a machine with a pinned key must show it ever after.
 
         Raises UnsupportedError for a machine with no console, ConnectError, DeadlineError,
         RfbError, AuthenticationError, TrustError.
