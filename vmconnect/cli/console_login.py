@@ -23,7 +23,15 @@ _PASSWORD, _USER = "VNC_PASSWORD", "VNC_USERNAME"
 
 
 def add_console_options(parser: argparse.ArgumentParser) -> None:
-    """Add who we are to the VNC server, and whom we trust."""
+    """Add how the picture is to come, who we are to the VNC server, and whom we trust."""
+    picture = parser.add_argument_group(
+        "picture", "What is not given follows from how fast the link is, and changes with it."
+    )
+    picture.add_argument("--encoding", metavar="NAME", help="tight, zrle, hextile, raw...")
+    picture.add_argument(
+        "--quality", metavar="0..9", type=_quality, help="what may be lost; lossless: nothing"
+    )
+    picture.add_argument("--compression", metavar="0..9", type=int, help="how hard it is tried")
     group = parser.add_argument_group(
         "login",
         f"A password that is not given here is taken from ${_PASSWORD}, a user's name from "
@@ -59,6 +67,10 @@ def add_console_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _quality(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
 def open_console(session: Session, arguments: argparse.Namespace, timeout: float = 10.0) -> Console:
     """Attach to the console of the session's machine as the options say."""
     machine = session.machine
@@ -70,7 +82,9 @@ def open_console(session: Session, arguments: argparse.Namespace, timeout: float
         password = secret_from_descriptor(arguments.password_fd)
 
     from vmconnect.vnc.policy import Policy
+    from vmconnect.vnc.preference import Preference
 
+    preference = Preference(arguments.encoding, arguments.quality, arguments.compression)
     name = machine.name
     return session.console(
         password=password,
@@ -84,5 +98,6 @@ def open_console(session: Session, arguments: argparse.Namespace, timeout: float
             certificate=arguments.certificate,
             private_key=arguments.private_key,
         ),
+        preference=preference,
         timeout=timeout,
     )

@@ -27,8 +27,12 @@ if TYPE_CHECKING:  # numpy and paramiko are imported by the channel that needs t
     from vmconnect.vnc import Console
     from vmconnect.vnc.credentials import Secret
     from vmconnect.vnc.policy import Policy
+    from vmconnect.vnc.preference import Preference
 
 __all__ = ["Session", "connect"]
+
+# Hosts that are this one.
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 C = TypeVar("C", bound=Channel)
 Decision = Callable[[PublicKey], bool]
@@ -78,6 +82,7 @@ class Session:
         user: Secret = None,
         accept_host_key: Decision = _refuse,
         policy: Policy | None = None,
+        preference: Preference | None = None,
         timeout: Deadline | float | None = 10.0,
     ) -> Console:
         """Attach to the machine's screen and return when the server has let us in.
@@ -86,7 +91,8 @@ class Session:
         them; by default what came with the target is, or the person at the terminal is asked.
         What of ``policy`` is left open follows from the machine: a socket on this host is private;
         a server's key is pinned to the machine, ``accept_host_key`` decides on one that was never
-        seen, and a machine with a pinned key must show it ever after.
+        seen, and a machine with a pinned key must show it ever after. Encodings follow from
+        ``preference`` and the link.
 
         Raises UnsupportedError for a machine with no console, ConnectError, DeadlineError,
         RfbError, AuthenticationError, TrustError.
@@ -110,6 +116,8 @@ class Session:
                 or machine.console_user
                 or (lambda: ask_on_terminal(f"VNC user of {name}: ", hidden=False)),
                 policy=self._console_policy(policy, endpoint, accept_host_key),
+                preference=preference,
+                local=not isinstance(endpoint, Tcp) or endpoint.host in _LOOPBACK,
                 timeout=timeout,
             )
         )

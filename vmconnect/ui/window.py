@@ -28,8 +28,9 @@ except ImportError as _error:
     ) from _error
 
 from vmconnect.ui.keyboard import key_of
+from vmconnect.ui.news import News
 from vmconnect.vnc import Console
-from vmconnect.vnc.events import CursorShape, Event, NameChanged, Resized, UpdateDone
+from vmconnect.vnc.events import CursorShape, Event, NameChanged, Resized
 from vmconnect.vnc.keys import Key
 
 __all__ = ["Window", "require_display"]
@@ -61,8 +62,7 @@ class Window:
         """Open the window. Raises DisplayError."""
         self.console = console
         self._pressed: dict[int, Key] = {}
-        self._lock = threading.Lock()
-        self._pending: list[Event] = []
+        self._news = News()
         try:
             pygame.display.init()
             pygame.display.set_icon(_icon())
@@ -107,11 +107,8 @@ class Window:
         pygame.display.quit()
 
     def _on_event(self, event: Event) -> None:
-        """Queue an event of the console; called in its reader's thread."""
-        with self._lock:
-            first = not self._pending
-            self._pending.append(event)
-        if first:
+        """Note an event of the console; called in its reader's thread."""
+        if self._news.add(event):
             self.wake()
 
     def _on_state(self, _change: StateChange) -> None:
@@ -119,22 +116,18 @@ class Window:
 
     def _show(self) -> None:
         """Bring the window up to date with what the console has told since the last time."""
-        with self._lock:
-            events, self._pending = self._pending, []
-        areas: list[pygame.Rect] = []
+        events, damage = self._news.take()
         for event in events:
             match event:
-                case UpdateDone(damage):
-                    areas += [pygame.Rect(d.x, d.y, d.width, d.height) for d in damage]
                 case Resized(width, height) if (width, height) != self._surface.get_size():
                     self._resize(width, height)
-                    areas.clear()
                 case CursorShape():
                     _set_cursor(event)
                 case NameChanged(name):
                     pygame.display.set_caption(f"{self.console.machine} - {name} - vmconnect")
                 case _:
                     pass
+        areas = [pygame.Rect(area.x, area.y, area.width, area.height) for area in damage]
         if areas:
             for area in areas:
                 self._screen.blit(self._surface, area, area)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,15 +37,18 @@ from vmconnect.vnc.events import (
     ResizeReason,
     ResizeStatus,
     Screen,
+    UpdateDone,
 )
 from vmconnect.vnc.extensions.audio import SampleFormat, audio_enable, audio_format
 from vmconnect.vnc.extensions.xvp import PowerAction, xvp
 from vmconnect.vnc.framebuffer import Framebuffer, Pixels, rgb
 from vmconnect.vnc.keyboard import Keyboard
+from vmconnect.vnc.link import LADDER, LOCAL, Link
 from vmconnect.vnc.mouse import Mouse
 from vmconnect.vnc.outbox import Outbox
 from vmconnect.vnc.png import encode_png
 from vmconnect.vnc.policy import Policy
+from vmconnect.vnc.preference import Preference
 from vmconnect.vnc.screen_text import read_text
 from vmconnect.vnc.states import State
 
@@ -56,6 +60,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LOG = logging.getLogger(__name__)
+
+# What takes longer than to copy what is there already has been waited for (seconds, and for each
+# megabyte once more).
+_COPYING = 2e-4
 
 # How long close() waits for the last key releases to be taken (seconds).
 _FAREWELL = 1.0
@@ -82,10 +90,11 @@ class Console(Channel):
     ``reason`` and raised by whatever waits or sends.
     """
 
-    def __init__(self, machine: str, stream: Stream, engine: Engine):
+    def __init__(self, machine: str, stream: Stream, engine: Engine, link: Link):
         super().__init__(machine)
         self._stream = stream
         self._engine = engine
+        self.link = link
         self.keyboard = Keyboard(engine, self._send)
         self.mouse = Mouse(engine, self._send)
         self.clipboard = ConsoleClipboard(machine, engine, self._send)
@@ -111,6 +120,8 @@ class Console(Channel):
         password: Secret = None,
         user: Secret = None,
         policy: Policy | None = None,
+        preference: Preference | None = None,
+        local: bool = False,
         shared: bool = True,
         timeout: Deadline | float | None = 10.0,
         framebuffer: Framebuffer | None = None,
@@ -119,8 +130,10 @@ class Console(Channel):
 
         A callable ``password`` or ``user`` is called, in this thread, only if the server wants
         one; the time that it takes, or that the policy's ``check_key`` takes, does not count.
-        ``policy`` says what the server must prove (see `vmconnect.vnc.policy.Policy`). ``shared``
-        leaves other clients connected.
+        ``policy`` says what the server must prove (see `vmconnect.vnc.policy.Policy`). What
+        encodings are asked for follows from ``preference`` and from how fast the link turns out
+        to be (``console.link``), or is if it is ``local``. ``shared`` leaves other clients
+        connected.
 
         Raises what ``opener`` does; DeadlineError if the server does not answer in time,
         RfbError if it is no VNC server or a broken one, AuthenticationError if it refuses the
@@ -132,7 +145,14 @@ class Console(Channel):
         policy = policy or Policy()
         if policy.check_key is not None:
             policy = replace(policy, check_key=clock.stopping(policy.check_key))
-        engine = Engine(credentials, policy=policy, framebuffer=framebuffer, shared=shared)
+        link = Link(preference, LOCAL if local else LADDER)
+        engine = Engine(
+            credentials,
+            policy=policy,
+            framebuffer=framebuffer,
+            shared=shared,
+            encodings=link.choice.numbers,
+        )
         try:
             stream = opener(clock.deadline)
             try:
@@ -142,7 +162,7 @@ class Console(Channel):
                 raise
         except VmconnectError as error:
             raise error.with_machine(machine) from error.__cause__
-        console = cls(machine, stream, engine)
+        console = cls(machine, stream, engine, link)
         try:
             console._start(clock.deadline)
         except BaseException:
@@ -406,17 +426,23 @@ class Console(Channel):
 
     def _read(self) -> None:
         """Read until the end; the reading thread."""
-        engine, stream = self._engine, self._stream
+        engine, stream, link = self._engine, self._stream, self.link
         try:
             while True:
-                count = stream.recv_into(engine.next_buffer())
+                buffer = engine.next_buffer()
+                asked = time.monotonic()
+                count = stream.recv_into(buffer)
                 if not count:
                     raise engine.receive_end()
+                came = time.monotonic()
+                link.received(count, came, waited=came - asked > _COPYING * (1 + count / 2**20))
                 try:
                     events = engine.received(count)
                 except VmconnectError:
                     self._tell(engine.events())
                     raise
+                if any(isinstance(event, UpdateDone) for event in events) and link.update_ended():
+                    engine.offer(link.choice.numbers)
                 with self._sealing:
                     if out := engine.data_to_send():
                         self._outbox.put(out)

@@ -230,6 +230,16 @@ class Engine:
         """
         return data if self._tunnel is None else self._tunnel.seal(data)
 
+    def offer(self, numbers: Sequence[int]) -> None:
+        """Tell the server other encodings than before, the preferred first, from now on."""
+        lossy = coarse_quality(self.encodings) is not None
+        self.encodings = tuple(numbers)
+        self.walk.wavelet_level = wavelet_level(coarse_quality(self.encodings))
+        self.send(messages.set_encodings(self.encodings))
+        if lossy and coarse_quality(self.encodings) is None:
+            # What was lost before is wanted now.
+            self.request_update(incremental=False)
+
     def request_update(self, incremental: bool = True) -> None:
         """Ask for the whole screen, or for what has changed of it."""
         size = self.framebuffer.width, self.framebuffer.height

@@ -1,0 +1,83 @@
+"""What a person wants of a picture: the encoding, what may be lost, how much it is compressed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmconnect.errors import TargetError
+from vmconnect.vnc.encodings import COMPRESSIONS, ENCODINGS, MOST_OFFERED, OFFERED, QUALITIES
+from vmconnect.vnc.encodings.copyrect import COPYRECT
+
+__all__ = ["ENCODING_NAMES", "Choice", "Preference"]
+
+ENCODING_NAMES: dict[str, int] = {
+    encoding.name.lower(): number
+    for number, encoding in ENCODINGS.items()
+    if encoding.draws and number != COPYRECT.number
+}
+"""Encodings of pixels by the names that people may give."""
+
+_LEVELS = range(10)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a server is asked for: an encoding above all, a quality and a compression, 0 to 9.
+
+    Without a quality nothing may be lost.
+    """
+
+    encoding: int
+    quality: int | None = None
+    compression: int | None = None
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """What SetEncodings tells (RFC 6143, section 7.5.2): the encoding before all others.
+
+        But for CopyRect, which takes no other's place.
+        """
+        first = (COPYRECT.number, self.encoding)
+        others = [number for number in OFFERED if number not in first]
+        levels = []
+        if self.quality is not None:
+            levels.append(QUALITIES[self.quality])
+        if self.compression is not None:
+            levels.append(COMPRESSIONS[self.compression])
+        return (*first, *others[: MOST_OFFERED - len(first) - len(levels)], *levels)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What is fixed; the rest follows from the link, and changes with it.
+
+    ``encoding`` is one of `ENCODING_NAMES`. ``quality`` is 0 to 9, or "lossless".
+    ``compression`` is 0 to 9. Raises TargetError for anything else.
+    """
+
+    encoding: str | None = None
+    quality: int | str | None = None
+    compression: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.encoding is not None and self.encoding.lower() not in ENCODING_NAMES:
+            raise TargetError(
+                f"no encoding is called {self.encoding!r}", hint=", ".join(sorted(ENCODING_NAMES))
+            )
+        if self.quality not in {None, "lossless", *_LEVELS}:
+            raise TargetError(f"{self.quality!r} is no quality", hint="0 to 9, or lossless")
+        if self.compression not in {None, *_LEVELS}:
+            raise TargetError(f"{self.compression!r} is no compression level", hint="0 to 9")
+
+    def applied(self, choice: Choice) -> Choice:
+        """Return a choice with what is fixed in place of its own."""
+        return Choice(
+            choice.encoding if self.encoding is None else ENCODING_NAMES[self.encoding.lower()],
+            self._quality(choice.quality),
+            choice.compression if self.compression is None else self.compression,
+        )
+
+    def _quality(self, chosen: int | None) -> int | None:
+        if self.quality is None:
+            return chosen
+        return self.quality if isinstance(self.quality, int) else None
