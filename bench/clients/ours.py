@@ -6,6 +6,7 @@ import sys
 import time
 from functools import partial
 
+from bench.clients.meter import Meter
 from vmconnect.errors import RfbError
 from vmconnect.streams import Unix, dial
 from vmconnect.vnc import console as console_module
@@ -13,8 +14,6 @@ from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import Event, UpdateDone
 from vmconnect.vnc.framebuffer import Framebuffer
 from vmconnect.vnc.pixel_format import PixelFormat
-
-from bench.clients.meter import Meter
 
 
 def main() -> None:
