@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 RUN_PACKAGES := qemu-system-x86 openssh-client zstd
 BUILD_PACKAGES := gcc libc6-dev
 TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools x11vnc xclip cpio binutils mount libpam-wrapper libsasl2-modules sasl2-bin
+BENCH_PACKAGES := libvncserver-dev xterm ovmf
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check bench clean
@@ -30,8 +31,9 @@ lint: $(VENV)/.dev  ## ruff and mypy --strict
 check: $(VENV)/.dev  ## run the tests alone
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.dev  ## measure against ssh and scp, in one run on one guest
+bench: $(VENV)/.bench  ## measure beside ssh and scp, and beside other VNC clients
 	@$(BIN)/python bench/guest.py
+	@$(BIN)/python bench/latency.py
 
 clean:  ## remove the venv and what was built
 	rm -rf $(VENV) build dist *.egg-info vmconnect/vnc/_kernel.c vmconnect/vnc/_kernel.*.so
@@ -43,5 +45,10 @@ $(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*
 
 $(VENV)/.dev: $(VENV)/.run
 	@scripts/system-packages $(TEST_PACKAGES)
+	@scripts/venv $(PYTHON) $(VENV) '.[window,lint,test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@scripts/system-packages $(BENCH_PACKAGES)
 	@scripts/venv $(PYTHON) $(VENV) '.[window,lint,test,bench]'
 	@touch $@
