@@ -202,13 +202,14 @@ def plot(found: list[Figures], path: Path) -> None:
             label=name,
         )
     axes.set_yscale("log")
+    axes.set_ylim(bottom=50)
     middle = wide * (len(names) - 1) / 2
     labels = [f"{encoding}\n{size}" for encoding, size in kinds]
     axes.set_xticks([row + middle for row in range(len(kinds))], labels, fontsize=8)
     axes.set_ylabel(
         "last bytes sent to update told, µs\n(bar: median, line: to the 99th percentile)"
     )
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=len(names))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 

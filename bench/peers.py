@@ -150,7 +150,8 @@ def figures(
         return nothing
     far = difference(ours[0].picture, runs[0].picture)
     if far is None or far > _NEAR:
-        return replace(nothing, difference=far, failure="another picture than ours")
+        what = "shows no whole screen" if far is None else "shows another picture"
+        return replace(nothing, difference=far, failure=what)
     cpu = statistics.median(run.cpu_seconds for run in runs)
     return Figures(
         str(file),
@@ -183,7 +184,8 @@ def plot(found: list[Figures], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     files = list(dict.fromkeys(one.file for one in found))
-    peers = [name for name in dict.fromkeys(one.client for one in found) if name != OURS]
+    # With figures; a peer that takes none of the encodings has no bars.
+    peers = list(dict.fromkeys(one.client for one in found if one.ratio and one.client != OURS))
     height = 0.8 / len(peers)
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.5 * len(files)))
     for place, peer in enumerate(peers):
