@@ -44,6 +44,8 @@ WIDTH, HEIGHT = 1920, 1080
 SIZES = {"16x16": (16, 16), "400x300": (400, 300), "1920x1080": (WIDTH, HEIGHT)}
 ENCODINGS = ("raw", "tight", "zrle")
 
+OURS_NAME = "vmconnect"
+
 _PIECE = 1 << 16
 
 
@@ -173,12 +175,12 @@ def measure(
 
 def show(found: list[Figures]) -> None:
     """Print lines of the table, with the ratio to ours."""
-    ours = found[0]
+    ours = next((one.p50 for one in found if one.client == OURS_NAME), float("nan"))
     for one in found:
         memory = "" if one.memory is None else f"{one.memory:.2f}"
         print(
             f"| {one.encoding} | {one.size} | {one.client} | {one.p50:.0f} | {one.p99:.0f} | "
-            f"{one.whole_p50:.0f} | {one.p50 / ours.p50:.2f} | {memory} |",
+            f"{one.whole_p50:.0f} | {one.p50 / ours:.2f} | {memory} |",
             flush=True,
         )
 
@@ -225,7 +227,7 @@ def main() -> int:
     screens = pictures()
     found: list[Figures] = []
     with tempfile.TemporaryDirectory(prefix="vmc-") as name:
-        both = [python_client("vmconnect", "ours"), libvncclient(Path(name))]
+        both = [python_client(OURS_NAME, "ours"), libvncclient(Path(name))]
         raw_only = [
             python_client("asyncvnc", "asyncvnc_client"),
             python_client("vncdotool", "vncdotool_client"),

@@ -99,17 +99,18 @@ def serve(client: Client, form: PixelFormat, speak: Callable[[socket.socket], No
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(address))
             listener.listen(1)
-            listener.settimeout(30.0)
+            listener.settimeout(0.5)
             command = (*client.command, str(address), form.pack().hex(), str(picture))
             with subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             ) as process:
                 try:
-                    peer, _ = listener.accept()
-                    with peer, contextlib.suppress(ConnectionError):
-                        peer.settimeout(_PATIENCE_S)
-                        shake_hands(peer)
-                        speak(peer)
+                    # A client that ends before it connects has something to say.
+                    if (peer := _accepted(listener, process)) is not None:
+                        with peer, contextlib.suppress(ConnectionError):
+                            peer.settimeout(_PATIENCE_S)
+                            shake_hands(peer)
+                            speak(peer)
                     out, errors = process.communicate(timeout=_PATIENCE_S)
                 finally:
                     process.kill()
@@ -125,6 +126,14 @@ def drain(peer: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while peer.recv(1 << 16):
             pass
+
+
+def _accepted(listener: socket.socket, process: subprocess.Popen[bytes]) -> socket.socket | None:
+    """Return a client's connection, None if its process has ended without one."""
+    while process.poll() is None:
+        with contextlib.suppress(TimeoutError):
+            return listener.accept()[0]
+    return None
 
 
 def _take(peer: socket.socket, count: int) -> None:
