@@ -10,6 +10,7 @@ BUILD_PACKAGES := gcc libc6-dev
 TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools x11vnc xclip cpio binutils mount \
 	libpam-wrapper libsasl2-modules sasl2-bin sway swaybg wayvnc \
 	qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev pkg-config util-linux
+BENCH_PACKAGES := libvncserver-dev xterm ovmf
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check bench clean
@@ -32,8 +33,9 @@ lint: $(VENV)/.dev  ## ruff and mypy --strict
 check: $(VENV)/.dev  ## run the tests alone
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.dev  ## measure against ssh and scp, in one run on one guest
+bench: $(VENV)/.bench  ## measure beside ssh and scp, and beside other VNC clients
 	@$(BIN)/python bench/guest.py
+	@$(BIN)/python bench/latency.py
 
 clean:  ## remove the venv and what was built
 	rm -rf $(VENV) build dist *.egg-info vmconnect/vnc/_kernel.c vmconnect/vnc/_kernel.*.so
@@ -45,5 +47,10 @@ $(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*
 
 $(VENV)/.dev: $(VENV)/.run
 	@scripts/system-packages $(TEST_PACKAGES)
+	@scripts/venv $(PYTHON) $(VENV) '.[window,libvirt,lint,test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@scripts/system-packages $(BENCH_PACKAGES)
 	@scripts/venv $(PYTHON) $(VENV) '.[window,libvirt,lint,test,bench]'
 	@touch $@

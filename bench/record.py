@@ -1,11 +1,12 @@
 """Making recordings for `bench/decode.py`: real servers, busy screens, each encoding in turn.
 
     python -m bench.record DIRECTORY [--scene NAME]... [--encoding NAME]... [--megapixels N]
+                           [--plain]
 
 `terminals`, `pictures`, `video` are drawn by `bench/activity.py` on an Xtigervnc of 1920x1080;
 `text` is a QEMU guest's text console, `graphics` one of 1280x800 that shows photographs and forms
-in turn. Files are DIRECTORY/SERVER-SCENE-ENCODING.rfb, from ServerInit on.
-Nothing is fetched from anywhere.
+in turn. Files are DIRECTORY/SERVER-SCENE-ENCODING.rfb, from ServerInit on. With ``--plain`` only
+the encoding is offered, for clients without CopyRect or LastRect. Nothing is fetched from anywhere.
 """
 
 from __future__ import annotations
@@ -64,15 +65,17 @@ OFFERS = (
 )
 
 
-def record(address: Path, offer: Offer, file: Path, megapixels: float, seconds: float) -> None:
+def record(address: Path, offer: Offer, file: Path, options: argparse.Namespace) -> None:
     """Write what a server sends for so many pixels, or so long."""
-    numbers = (*offer.numbers, COPYRECT, LAST_RECT, DESKTOP_SIZE)
+    numbers = offer.numbers
+    if not options.plain:
+        numbers += COPYRECT, LAST_RECT, DESKTOP_SIZE
     pixels = 0
-    end = time.monotonic() + seconds
+    end = time.monotonic() + options.seconds
     with contextlib.closing(dial(Unix(str(address)))) as stream, file.open("wb") as out:
         engine = Engine(pixel_format=TIGERVNC, encodings=numbers, tap=out.write)
         stream.settimeout(10.0)
-        while pixels < megapixels * 1e6 and time.monotonic() < end:
+        while pixels < options.megapixels * 1e6 and time.monotonic() < end:
             buffer = engine.next_buffer()
             try:
                 count = stream.recv_into(buffer)
@@ -191,6 +194,7 @@ def main() -> None:
     parser.add_argument("--encoding", action="append", choices=[offer.name for offer in OFFERS])
     parser.add_argument("--megapixels", type=float, default=40.0)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--plain", action="store_true")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
     for scene in options.scene or SERVERS:
@@ -203,7 +207,7 @@ def main() -> None:
             for offer in OFFERS:
                 if server in offer.servers and offer.name in (options.encoding or [offer.name]):
                     file = options.directory / f"{server}-{scene}-{offer.name}.rfb"
-                    record(address, offer, file, options.megapixels, options.seconds)
+                    record(address, offer, file, options)
 
 
 if __name__ == "__main__":

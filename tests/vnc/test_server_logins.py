@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from vmconnect.deadline import Deadline
-from vmconnect.errors import AuthenticationError, RfbError, TrustError
+from vmconnect.errors import AuthenticationError, ConnectionLostError, RfbError, TrustError
 from vmconnect.streams import Stream, Tcp, Unix, dial
 from vmconnect.vnc import Console
 from vmconnect.vnc.png import encode_png
@@ -32,6 +32,7 @@ from .support import LOGINS
 from .wayvnc import desktop, wayvnc
 
 PATIENCE = 30.0
+ATTEMPTS = 4
 USER, PASSWORD, NAME = "alice", "opensesame", "console.example"
 # What VncAuth makes of it.
 SHORT = PASSWORD[:8]
@@ -57,6 +58,7 @@ class Door:
     """Where a server listens, and what is said to it."""
 
     opener: Callable[[Deadline], Stream]
+    unsteady: bool = False
 
     @classmethod
     def unix(cls, path: Path) -> Door:
@@ -65,9 +67,17 @@ class Door:
     def open(
         self, policy: Policy | None = None, user: str | None = None, password: str | None = None
     ) -> Console:
-        return Console.open(
-            self.opener, "real", user=user, password=password, policy=policy, timeout=PATIENCE
-        )
+        for attempt in range(ATTEMPTS):
+            try:
+                return Console.open(
+                    self.opener, "real", user=user, password=password, policy=policy,
+                    timeout=PATIENCE,
+                )  # fmt: skip
+            except ConnectionLostError:
+                # x11vnc's helper for TLS resets a connection now and then.
+                if not self.unsteady or attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError
 
 
 def look(console: Console, login: str, *, encrypted: bool) -> None:
@@ -381,7 +391,7 @@ def x11vnc(
                     break
                 assert time.monotonic() < end
                 time.sleep(0.05)
-            return Door(lambda deadline: dial(Tcp("127.0.0.1", port), deadline))
+            return Door(lambda deadline: dial(Tcp("127.0.0.1", port), deadline), unsteady=True)
 
         yield start
 

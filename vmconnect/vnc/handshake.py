@@ -117,10 +117,19 @@ def _refusal(engine: Engine) -> Reading[ConnectError]:
 
 
 def _security_result(engine: Engine, minor: int) -> Reading[None]:
-    (result,) = _U32.unpack((yield from engine.inbox.read(_U32.size)))
+    asked = engine.login.asks is not Asks.NOTHING
+    try:
+        (result,) = _U32.unpack((yield from engine.inbox.read(_U32.size)))
+    except EndOfStreamError:
+        # Some are gone before they have said so.
+        if not asked or engine.inbox.available:
+            raise
+        result = -1
     if result == 0:
         return
-    if result == 2:
+    if result == -1:
+        reason = "it hangs up"
+    elif result == 2:
         reason = "too many attempts"
     else:
         reason = (yield from _reason(engine)) if minor >= 8 else ""
