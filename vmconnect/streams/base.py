@@ -29,6 +29,9 @@ class Stream(Protocol):
     def sendall(self, data: bytes | memoryview, /) -> None:
         """Send all of ``data``."""
 
+    def send_at_once(self, data: bytes | memoryview, /) -> int:
+        """Send what of ``data`` goes without waiting, which may be nothing; return how much."""
+
     def settimeout(self, seconds: float | None, /) -> None:
         """Bound each later call; None waits for ever."""
 

@@ -51,6 +51,15 @@ class SocketStream:
         except OSError as error:
             raise _translated(error, self.name) from error
 
+    def send_at_once(self, data: bytes | memoryview, /) -> int:
+        """Send what of ``data`` goes without waiting, which may be nothing; return how much."""
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _translated(error, self.name) from error
+
     def send_descriptor(self, data: bytes, descriptor: int) -> None:
         """Send all of ``data`` with a file descriptor beside its first byte (SCM_RIGHTS).
 

@@ -17,7 +17,8 @@ _MOST_PENDING = 8 * 1024 * 1024
 class Outbox:
     """Sends in order, without ever making the caller wait.
 
-    If whoever reads from a server also wrote to it, both could wait for each other for ever: the
+    What goes at once is sent at once, and only the rest by the thread: to wake it takes longer. If
+    whoever reads from a server also wrote to it, both could wait for each other for ever: the
     server for its pixels to be read, the reader for its bytes to be taken.
     """
 
@@ -25,6 +26,8 @@ class Outbox:
         self._stream = stream
         self._on_error = on_error
         self._pending = bytearray()
+        # Whether the thread is sending what was pending.
+        self._sending = False
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -36,9 +39,13 @@ class Outbox:
     def put(self, data: bytes) -> None:
         """Send ``data`` after all that was put before.
 
-        Raises ConnectionLostError if the server has not read for long.
+        Raises ConnectionLostError if the server has not read for long, or what the stream does.
         """
         with self._changed:
+            if not self._pending and not self._sending and not self._closing:
+                data = data[self._stream.send_at_once(data) :]
+                if not data:
+                    return
             if len(self._pending) + len(data) > _MOST_PENDING:
                 raise ConnectionLostError("the VNC server no longer reads what it is sent")
             self._pending += data
@@ -63,6 +70,7 @@ class Outbox:
                 self._changed.wait_for(lambda: self._pending or self._closing)
                 data = bytes(self._pending)
                 self._pending.clear()
+                self._sending = bool(data)
             if not data:
                 return
             try:
@@ -70,3 +78,5 @@ class Outbox:
             except VmconnectError as error:
                 self._on_error(error)
                 return
+            with self._changed:
+                self._sending = False
