@@ -40,7 +40,7 @@ class Watching:
     def __init__(self) -> None:
         self.kinds: set[Kind] = set()
         self.Format: Any = _kernel.Format
-        self.measure_hextile: Any = _kernel.measure_hextile
+        self.draw_hextile: Any = _kernel.draw_hextile
 
     def Table(self, jobs: Jobs) -> tuple[Jobs, Any]:  # noqa: N802 (the kernel's name for it)
         return jobs, _kernel.Table(jobs)

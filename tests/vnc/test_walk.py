@@ -192,7 +192,7 @@ def test_the_kernel_checks_its_arguments() -> None:
         with pytest.raises(ValueError, match="start"):
             _kernel.scan(data, start, stop, FORM, 4, 4, jobs, 1, 1)
         with pytest.raises(ValueError, match="start"):
-            _kernel.measure_hextile(data, start, stop, 4, 4, 4, 0)
+            _kernel.draw_hextile(data, start, stop, FORM, noise(4, 4), 0, np.zeros(2, np.uint32))
     boxes = np.zeros((CAPACITY, 4), np.int32)
     pixels = noise(4, 4)
     for wrong, used in ((boxes, CAPACITY + 1), (boxes, -1), (boxes[:1], 0), (boxes[:, :3], 0)):

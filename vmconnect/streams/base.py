@@ -23,6 +23,9 @@ class Stream(Protocol):
     def recv_into(self, buffer: memoryview, /) -> int:
         """Read into ``buffer`` and return how many bytes came, 0 at the end."""
 
+    def fill(self, buffer: memoryview, /) -> int:
+        """Read until ``buffer`` is full; return how many bytes came, fewer only at the end."""
+
     def send(self, data: bytes | memoryview, /) -> int:
         """Send some of ``data`` and return how many bytes went."""
 

@@ -37,6 +37,19 @@ class SocketStream:
         except OSError as error:
             raise _translated(error, self.name) from error
 
+    def fill(self, buffer: memoryview, /) -> int:
+        """Read until ``buffer`` is full; return how many bytes came, fewer only at the end."""
+        filled = 0
+        try:
+            # Mostly one call: the kernel waits for all, unless there is a timeout.
+            while filled < len(buffer) and (
+                count := self._socket.recv_into(buffer[filled:], 0, socket.MSG_WAITALL)
+            ):
+                filled += count
+        except OSError as error:
+            raise _translated(error, self.name) from error
+        return filled
+
     def send(self, data: bytes | memoryview, /) -> int:
         """Send some of ``data`` and return how many bytes went."""
         try:

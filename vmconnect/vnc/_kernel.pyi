@@ -48,12 +48,12 @@ def draw(
     wavelet_level: int,
     decode: Callable[[int], Pixels],
 ) -> tuple[int, int, int]: ...
-def measure_hextile(
+def draw_hextile(
     data: memoryview,
     start: int,
     stop: int,
-    pixel_bytes: int,
-    width: int,
-    height: int,
+    form: Any,
+    pixels: Pixels,
     tile: int,
-) -> tuple[int, int]: ...
+    colours: Pixels,
+) -> tuple[int, int, int]: ...

@@ -337,18 +337,34 @@ def gather(
     return joined, size
 
 
-def measure_hextile(
-    const uint8_t[::1] data not None, Py_ssize_t start, Py_ssize_t stop,
-    int pixel_bytes, int width, int height, Py_ssize_t tile,
+def draw_hextile(
+    const uint8_t[::1] data not None,
+    Py_ssize_t start,
+    Py_ssize_t stop,
+    Format form not None,
+    uint32_t[:, :] pixels not None,
+    Py_ssize_t tile,
+    uint32_t[::1] colours not None,
 ):
-    """Go past tiles, as `vmconnect.vnc.encodings.hextile.measure` does."""
+    """Draw tiles as they come, as `vmconnect.vnc.encodings.hextile.draw_hextile` does."""
+    cdef Area area
     cdef Span span
+    cdef Fault fault = FINE
     if not 0 <= start <= stop <= data.shape[0] or tile < 0:
         raise ValueError("start and stop must lie in the data")
-    if start == stop:
-        return tile, start
-    span.base = &data[0]
-    span.at = span.base + start
-    span.end = span.base + stop
-    tile = _measure_hextile(pixel_bytes, width, height, tile, &span)
-    return tile, span.at - span.base
+    if colours.shape[0] != 2:
+        raise ValueError("there must be two colours")
+    area.height = pixels.shape[0]
+    area.width = pixels.shape[1]
+    if (area.width > 1 and pixels.strides[1] != 4) or pixels.strides[0] % 4:
+        raise ValueError("each row of pixels must be contiguous, and whole words apart")
+    if start == stop or not area.height or not area.width:
+        return tile, start, <int>fault
+    with nogil:
+        area.to = &pixels[0, 0]
+        area.stride = pixels.strides[0] // 4
+        span.base = &data[0]
+        span.at = span.base + start
+        span.end = span.base + stop
+        tile = _draw_hextile(&form.layout, &area, tile, &colours[0], &span, &fault)
+    return tile, span.at - span.base, <int>fault

@@ -431,7 +431,7 @@ class Console(Channel):
             while True:
                 buffer = engine.next_buffer()
                 asked = time.monotonic()
-                count = stream.recv_into(buffer)
+                count = stream.fill(buffer) if engine.patient else stream.recv_into(buffer)
                 if not count:
                     raise engine.receive_end()
                 came = time.monotonic()

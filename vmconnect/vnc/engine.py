@@ -178,6 +178,11 @@ class Engine:
         self._buffer = (self._tunnel or self.inbox).next_buffer()
         return self._buffer
 
+    @property
+    def patient(self) -> bool:
+        """Whether nothing can be done before `next_buffer` is full: it may be filled at once."""
+        return self._tunnel is None and self.inbox.filling
+
     def received(self, count: int) -> list[Event]:
         """Take the first ``count`` bytes of `next_buffer`, as `receive` does."""
         self._check_open()

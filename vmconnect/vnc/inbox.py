@@ -153,6 +153,11 @@ class Inbox:
         return count
 
     @property
+    def filling(self) -> bool:
+        """Whether `next_buffer` is the reader's own memory, who waits until it is full."""
+        return self._target is not None
+
+    @property
     def lendable(self) -> bool:
         """Whether nothing unread is here, so that bytes may be read where they lie."""
         return self._target is None and not self.available

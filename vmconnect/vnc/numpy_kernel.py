@@ -8,7 +8,7 @@ from typing import Any
 from vmconnect.vnc.damage import Boxes, add_box
 from vmconnect.vnc.encodings.base import Source
 from vmconnect.vnc.encodings.copyrect import draw_copy
-from vmconnect.vnc.encodings.hextile import draw_hextile, measure_hextile
+from vmconnect.vnc.encodings.hextile import draw_hextile, draw_whole_hextile
 from vmconnect.vnc.encodings.raw import draw_pixels
 from vmconnect.vnc.encodings.rre import draw_corre, draw_rre
 from vmconnect.vnc.encodings.tight import (
@@ -31,7 +31,7 @@ _DRAW: dict[Kind, Callable[[Pixels, Source, Layout], None]] = {
     Kind.PIXELS: draw_pixels,
     Kind.RRE: draw_rre,
     Kind.CORRE: draw_corre,
-    Kind.HEXTILE: draw_hextile,
+    Kind.HEXTILE: draw_whole_hextile,
     Kind.TRLE: draw_trle,
     Kind.ZRLE: draw_zrle,
     Kind.FILL: draw_fill,
@@ -48,7 +48,7 @@ _DRAW_BY_PALETTE: dict[Kind, Callable[[Pixels, Source, Pixels], None]] = {
 class NumpyKernel:
     """What `vmconnect.vnc.walk.Kernel` asks for; the encodings find the rectangles."""
 
-    measure_hextile = staticmethod(measure_hextile)
+    draw_hextile = staticmethod(draw_hextile)
 
     def Format(self, layout: Layout) -> Layout:  # noqa: N802 (the kernel's name for it)
         """Return the layout as it is."""

@@ -84,18 +84,18 @@ class Kernel(Protocol):
         be done before they are drawn (see `vmconnect.vnc.jobs.Job.work`).
         """
 
-    def measure_hextile(  # noqa: PLR0917
+    def draw_hextile(  # noqa: PLR0917
         self,
         data: memoryview,
         start: int,
         stop: int,
-        pixel_bytes: int,
-        width: int,
-        height: int,
+        form: Any,
+        area: Pixels,
         tile: int,
+        colours: Pixels,
         /,
-    ) -> tuple[int, int]:
-        """See `vmconnect.vnc.encodings.hextile.measure_hextile`."""
+    ) -> tuple[int, int, int]:
+        """See `vmconnect.vnc.encodings.hextile.draw_hextile`."""
 
     def gather(
         self, data: memoryview, table: Any, count: int, stream: int, /
@@ -237,6 +237,19 @@ class Walk:
         self._prepare(batch, data, inbox.offset - start)
         self._finish(batch, data, inbox.offset - start)
         inbox.consume(job.start + job.length)
+
+    def hextile(self, area: Pixels, tile: int, colours: Pixels) -> tuple[int, Fault]:
+        """Draw the tiles of a Hextile rectangle that are whole in the inbox, and consume them.
+
+        As `Kernel.draw_hextile`: returns the first that is not whole, and what is wrong with it.
+        """
+        inbox = self._engine.inbox
+        data, start, stop = inbox.window()
+        tile, end, fault = self._kernel.draw_hextile(
+            data, start, stop, self._form, area, tile, colours
+        )
+        inbox.consume(end - start)
+        return tile, Fault(fault)
 
     def _prepare(
         self, batch: _Batch, data: memoryview, offset: int, *, share: bool = False
@@ -394,9 +407,11 @@ class Walk:
 
     def _error(self, batch: _Batch, number: int, offset: int, what: str) -> RfbError:
         job = batch.jobs[number]
-        kind = Kind(int(job["kind"])).name
         where = f"{job['width']}x{job['height']} at {job['x']},{job['y']}"
+        return self.error(where, Kind(int(job["kind"])), what, offset + int(job["header"]))
+
+    def error(self, where: object, kind: Kind, what: str, offset: int) -> RfbError:
+        """Return the error that a rectangle, whose header is at ``offset``, cannot be drawn."""
         return RfbError(
-            f"{self._engine.message}: a rectangle {where} ({kind}): {what}",
-            offset=offset + int(job["header"]),
+            f"{self._engine.message}: a rectangle {where} ({kind.name}): {what}", offset=offset
         )

@@ -5,6 +5,8 @@ cdef Fault _draw_one(
     int wavelet_level,
 ) noexcept nogil:
     cdef uint32_t[256] palette
+    cdef Py_ssize_t tiles
+    cdef Fault fault
     cdef int i
     if job.kind == PIXELS:
         if source.end - source.at < area.width * area.height * layout.pixel_bytes:
@@ -36,7 +38,11 @@ cdef Fault _draw_one(
     if job.kind == ZYWRLE:
         return _draw_wavelets(layout, area, source, wavelet_level)
     if job.kind == HEXTILE:
-        return _draw_hextile(layout, area, source)
+        palette[0] = palette[1] = 0
+        tiles = ((area.width + 15) // 16) * ((area.height + 15) // 16)
+        if _draw_hextile(layout, area, 0, palette, source, &fault) < tiles and fault == FINE:
+            return SHORT
+        return fault
     if job.kind == RRE or job.kind == CORRE:
         return _draw_rre(layout, area, source, job.kind == CORRE)
     if job.kind == TRLE:

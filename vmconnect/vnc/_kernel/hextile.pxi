@@ -52,71 +52,92 @@ cdef Py_ssize_t _measure_hextile(
     return rows * columns
 
 
-cdef Fault _draw_hextile(const Layout* layout, const Area* area, Span* span) noexcept nogil:
+cdef Py_ssize_t _draw_hextile(
+    const Layout* layout, const Area* area, Py_ssize_t number, uint32_t* colours, Span* span,
+    Fault* fault,
+) noexcept nogil:
+    """Draw tiles, from ``number``; return the first that is not whole, or that has a fault.
+
+    ``colours`` are the background and the foreground, which go on from tile to tile.
+    """
     cdef int pixel_bytes = layout.pixel_bytes
-    cdef Py_ssize_t x, y, width, height, count, left, top, w, h
-    cdef uint32_t background = 0
-    cdef uint32_t foreground = 0
+    cdef Py_ssize_t columns = (area.width + 15) // 16
+    cdef Py_ssize_t rows = (area.height + 15) // 16
+    cdef Py_ssize_t row, column, width, height, length, count, left, top, w, h
     cdef uint32_t colour
     cdef uint8_t mask
     cdef Area tile
     cdef const uint8_t* at = span.at
+    fault[0] = FINE
+    if number >= columns * rows:
+        return number
+    row = number // columns
+    column = number % columns
     tile.stride = area.stride
-    for y in range(0, area.height, 16):
-        height = min(<Py_ssize_t>16, area.height - y)
-        for x in range(0, area.width, 16):
-            width = min(<Py_ssize_t>16, area.width - x)
-            tile.to = area.to + y * area.stride + x
-            if span.end - at < 1:
-                return SHORT
+    while row < rows:
+        height = min(<Py_ssize_t>16, area.height - 16 * row)
+        while column < columns:
+            width = min(<Py_ssize_t>16, area.width - 16 * column)
+            span.at = at
+            left = span.end - at
+            if left < 1:
+                return row * columns + column
+            tile.to = area.to + 16 * row * area.stride + 16 * column
             mask = at[0]
             at += 1
             if mask & HEX_RAW:
-                if span.end - at < width * height * pixel_bytes:
-                    return SHORT
+                length = width * height * pixel_bytes
+                if left < 1 + length:
+                    return row * columns + column
                 tile.width = width
                 tile.height = height
                 _blit(layout, &tile, at)
-                at += width * height * pixel_bytes
+                at += length
+                column += 1
                 continue
-            if span.end - at < 2 * pixel_bytes + 1:
-                # Hardly ever: near the end of the bytes, each piece is asked for.
-                if span.end - at < (
-                    (pixel_bytes if mask & HEX_BACKGROUND else 0)
-                    + (pixel_bytes if mask & HEX_FOREGROUND else 0)
-                    + (1 if mask & HEX_SUBRECTS else 0)
-                ):
-                    return SHORT
+            length = 1
             if mask & HEX_BACKGROUND:
-                background = _pixel(layout, at)
+                length += pixel_bytes
+            if mask & HEX_FOREGROUND:
+                length += pixel_bytes
+            count = 0
+            if mask & HEX_SUBRECTS:
+                if left <= length:
+                    return row * columns + column
+                count = span.at[length]
+                length += 1 + count * (2 + (pixel_bytes if mask & HEX_COLOURED else 0))
+            if left < length:
+                return row * columns + column
+            if mask & HEX_BACKGROUND:
+                colours[0] = _pixel(layout, at)
                 at += pixel_bytes
             if mask & HEX_FOREGROUND:
-                foreground = _pixel(layout, at)
+                colours[1] = _pixel(layout, at)
                 at += pixel_bytes
-            _fill(tile.to, tile.stride, width, height, background)
-            if not mask & HEX_SUBRECTS:
-                continue
-            count = at[0]
-            at += 1
-            if span.end - at < count * (2 + (pixel_bytes if mask & HEX_COLOURED else 0)):
-                return SHORT
+            _fill(tile.to, tile.stride, width, height, colours[0])
+            if mask & HEX_SUBRECTS:
+                at += 1
             while count:
                 if mask & HEX_COLOURED:
                     colour = _pixel(layout, at)
                     at += pixel_bytes
                 else:
-                    colour = foreground
+                    colour = colours[1]
                 left = at[0] >> 4
                 top = at[0] & 15
                 w = (at[1] >> 4) + 1
                 h = (at[1] & 15) + 1
                 at += 2
                 if left + w > width or top + h > height:
-                    return OUTSIDE
+                    fault[0] = OUTSIDE
+                    return row * columns + column
                 _fill_small(tile.to + top * tile.stride + left, tile.stride, w, h, colour)
                 count -= 1
+            column += 1
+        column = 0
+        row += 1
     span.at = at
-    return FINE
+    return rows * columns
 
 
 cdef inline void _fill_small(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RAW", "draw_pixels"]
 
+_CHUNK_BYTES = 128 * 1024
+
 
 def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
     x, y, width, height = rectangle.x, rectangle.y, rectangle.width, rectangle.height
@@ -27,14 +29,14 @@ def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
         engine.damage.add(x, y, width, height)
         return
     row_bytes = width * layout.pixel_bytes
-    done = 0
-    while done < height:
-        if engine.inbox.available < row_bytes:
-            yield from engine.inbox.need(row_bytes)
-        rows = min(engine.inbox.available // row_bytes, height - done)
-        came = engine.inbox.take(rows * row_bytes)
-        area[done : done + rows] = layout.pixels(came).reshape(rows, width)
-        done += rows
+    # Some rows at a time, which are still in the processor's cache when they are drawn.
+    most = min(height, max(1, _CHUNK_BYTES // row_bytes))
+    chunk = memoryview(bytearray(most * row_bytes))
+    for top in range(0, height, most):
+        rows = area[top : top + most]
+        came = chunk[: len(rows) * row_bytes]
+        yield from engine.inbox.fill(came)
+        rows[:] = layout.pixels(came).reshape(rows.shape)
     engine.damage.add(x, y, width, height)
 
 
