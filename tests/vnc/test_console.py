@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -450,3 +452,32 @@ def test_the_clipboard_has_limits(pair: tuple[Server, Console]) -> None:
         console.clipboard.put("€")
     with pytest.raises(UnsupportedError, match="1048577 bytes"):
         console.clipboard.put("x" * ((1 << 20) + 1))
+
+
+def test_threads_that_decode_end_with_the_connection(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
+    stream = zlib.compressobj()
+
+    def compressed(seed: int) -> bytes:
+        data = stream.compress(noise(WIDTH, HEIGHT, seed).tobytes())
+        data += stream.flush(zlib.Z_SYNC_FLUSH)
+        return rectangle(0, 0, WIDTH, HEIGHT, 6) + long(len(data)) + data
+
+    def decoders() -> list[str]:
+        names = [thread.name for thread in threading.enumerate()]
+        return [name for name in names if name.startswith("vmconnect decode")]
+
+    server.welcome()
+    with Console.open(server.open, "web01", local=True) as console:
+        end = time.monotonic() + PATIENCE
+        # Only what comes together is shared.
+        while not decoders():
+            assert time.monotonic() < end
+            server.say(update(*(compressed(seed) for seed in range(4))))
+        server.socket.shutdown(socket.SHUT_WR)
+        with pytest.raises(ConnectionLostError):
+            console.wait_for(lambda _: False, PATIENCE)
+        assert np.array_equal(console.framebuffer.pixels, noise(WIDTH, HEIGHT, 3))
+    assert not decoders()

@@ -292,10 +292,10 @@ def test_a_large_recording_is_read_where_it_lies() -> None:
 
 
 def test_whole_rows_come_straight_into_the_framebuffer() -> None:
-    engine = connected(64, 48)
-    engine.receive(update(rectangle(0, 8, 64, 40, 0)))
+    engine = connected(256, 48)
+    engine.receive(update(rectangle(0, 8, 256, 40, 0)))
     target = engine.next_buffer()
-    assert len(target) == 64 * 40 * 4
+    assert len(target) == 256 * 40 * 4
     assert np.shares_memory(np.frombuffer(target, np.uint8), engine.framebuffer.pixels)
 
 

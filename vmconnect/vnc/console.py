@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -64,6 +65,9 @@ _LOG = logging.getLogger(__name__)
 # What takes longer than to copy what is there already has been waited for (seconds, and for each
 # megabyte once more).
 _COPYING = 2e-4
+
+# More hardly ever have something to do: a server sends few rectangles at once that are worth it.
+_MOST_THREADS = 4
 
 # How long close() waits for the last key releases to be taken (seconds).
 _FAREWELL = 1.0
@@ -152,6 +156,7 @@ class Console(Channel):
             framebuffer=framebuffer,
             shared=shared,
             encodings=link.choice.numbers,
+            threads=min(_MOST_THREADS, len(os.sched_getaffinity(0))),
         )
         try:
             stream = opener(clock.deadline)
@@ -449,6 +454,8 @@ class Console(Channel):
                 self._tell(events)
         except VmconnectError as error:
             self._fail(error)
+        finally:
+            engine.close()
 
     def _tell(self, events: list[Event]) -> None:
         with self._telling:

@@ -208,8 +208,14 @@ class Engine:
         except VmconnectError as error:
             return error
         finally:
-            self._close()
+            self.close()
         raise StateError("a step of the engine went on after the end of the stream")
+
+    def close(self) -> None:
+        """Take no more bytes, and end the threads; nothing happens if that is so already."""
+        self.state = State.CLOSED
+        self.framebuffer.abandon()
+        self.walk.close()
 
     def cancel(self) -> None:
         """Make a decoding that is under way in another thread raise ClosedError soon."""
@@ -400,10 +406,10 @@ class Engine:
         try:
             next(self._steps)
         except MemoryError as error:
-            self._close()
+            self.close()
             raise ResourceError(f"no memory for what {self.message} brings") from error
         except BaseException:
-            self._close()
+            self.close()
             raise
 
     def _drain(self, tunnel: Tunnel) -> None:
@@ -415,15 +421,10 @@ class Engine:
             try:
                 count = tunnel.read_into(target)
             except BaseException:
-                self._close()
+                self.close()
                 raise
             if not count:
                 return
             self._show(target[:count])
             self.inbox.commit(count)
             self._step()
-
-    def _close(self) -> None:
-        self.state = State.CLOSED
-        self.framebuffer.abandon()
-        self.walk.close()

@@ -30,6 +30,9 @@ _CAPACITY = 256 * 1024
 # What is declared to come gets memory at once up to this; beyond it, as much as has come again.
 _AHEAD = 16 * 1024 * 1024
 
+# As much unread is moved to the front whenever more is to come.
+_LITTLE = 8 * 1024
+
 # Less room than this at the end, and the rest is moved to the front.
 _LEAST_READ = 64 * 1024
 
@@ -181,6 +184,10 @@ class Inbox:
         if not unread:
             self._start = self._stop = 0
         size = len(self._own)
+        if unread <= _LITTLE and self._start and self._view is self._own:
+            # The whole room for the network, for hardly anything.
+            self._own[:unread] = bytes(self._own[self._start : self._stop])
+            self._start, self._stop = 0, unread
         if self._stop + room <= size and self._start + min(self._wanted, _AHEAD) <= size:
             return
         need = max(unread + room, min(self._wanted, max(_AHEAD, 2 * unread)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vmconnect.vnc.encodings.base import Encoding, Rectangle, Source
 from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.inbox import Reading
+from vmconnect.vnc.jobs import Kind
 from vmconnect.vnc.layout import Layout
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RAW", "draw_pixels"]
 
+_LITTLE_BYTES = 32 * 1024
 _CHUNK_BYTES = 128 * 1024
 
 
@@ -21,14 +23,19 @@ def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
     x, y, width, height = rectangle.x, rectangle.y, rectangle.width, rectangle.height
     if not width or not height:
         return
-    area = engine.framebuffer.pixels[y : y + height, x : x + width]
     layout = engine.layout
+    row_bytes = width * layout.pixel_bytes
+    if height * row_bytes <= _LITTLE_BYTES:
+        # More than these bytes may come at once.
+        yield from engine.inbox.need(height * row_bytes)
+        engine.walk.one(rectangle.job(Kind.PIXELS, height * row_bytes))
+        return
+    area = engine.framebuffer.pixels[y : y + height, x : x + width]
     if area.flags.c_contiguous and layout.native:
         # The network writes into the framebuffer itself.
         yield from engine.inbox.fill(area.data.cast("B"))
         engine.damage.add(x, y, width, height)
         return
-    row_bytes = width * layout.pixel_bytes
     # Some rows at a time, which are still in the processor's cache when they are drawn.
     most = min(height, max(1, _CHUNK_BYTES // row_bytes))
     chunk = memoryview(bytearray(most * row_bytes))
