@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vmconnect.vnc.damage import DamageList
 from vmconnect.vnc.events import UpdateDone
 from vmconnect.vnc.jobs import Jobs
 from vmconnect.vnc.numpy_kernel import NumpyKernel
@@ -64,12 +65,21 @@ class Figures:
     ratio_wall: float | None = None
 
 
-class Counting:
-    """A kernel that counts the pixels it draws; a run of its own, for it costs time."""
+class Counting(DamageList):
+    """A kernel that counts the pixels it draws; a run of its own, for it costs time.
+
+    As an engine's damage it counts those of the rectangles that no batch has.
+    """
 
     def __init__(self, kernel: Kernel):
+        super().__init__()
         self._kernel = kernel
         self.pixels = 0
+
+    def add(self, x: int, y: int, width: int, height: int) -> None:
+        """Add a rectangle that was drawn by itself, and count."""
+        self.pixels += width * height
+        super().add(x, y, width, height)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._kernel, name)
@@ -101,6 +111,8 @@ class Counting:
 def decode(file: Path, data: mmap.mmap, threads: int, kernel: Kernel) -> Decoded:
     """Decode a recording once."""
     engine = Player(file).engine(threads=threads, kernel=kernel)
+    if isinstance(kernel, Counting):
+        engine.damage = kernel
     wall, cpu = time.perf_counter(), time.process_time()
     events = engine.receive(memoryview(data))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall

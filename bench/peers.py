@@ -94,6 +94,7 @@ def script(file: Path, megapixels: float) -> Script:
     data = b"".join(piece for _, piece in player.pieces())
     counting, boundaries = Counting(best_kernel()), Boundaries()
     engine = player.engine(kernel=counting, framebuffer=boundaries)
+    engine.damage = counting
     before = engine.inbox.offset
     ends: list[tuple[int, int]] = []
     boundaries.mark = lambda: ends.append((engine.inbox.offset - before, counting.pixels))

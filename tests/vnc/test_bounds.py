@@ -85,7 +85,8 @@ def test_our_clipboard_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> No
 def test_memory_is_taken_for_what_has_come(together: bool) -> None:
     engine = Engine()
     engine.receive(hello(8000, 8000))
-    head = update(rectangle(0, 0, 8000, 8000, 16, long(280 * MEBI)))
+    # ZYWRLE is waited for; ZRLE would be drawn as it comes.
+    head = update(rectangle(0, 0, 8000, 8000, 17, long(280 * MEBI)))
     feed(engine, head, [] if together else range(len(head)))
     held = []
     for _ in range(40):

@@ -41,6 +41,7 @@ class Watching:
         self.kinds: set[Kind] = set()
         self.Format: Any = _kernel.Format
         self.draw_hextile: Any = _kernel.draw_hextile
+        self.draw_zrle: Any = _kernel.draw_zrle
 
     def Table(self, jobs: Jobs) -> tuple[Jobs, Any]:  # noqa: N802 (the kernel's name for it)
         return jobs, _kernel.Table(jobs)

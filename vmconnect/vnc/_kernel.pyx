@@ -40,6 +40,7 @@ cdef enum:
     ZRLE_STREAM = 4
     ZLIB_STREAM = 5
     STREAMS = 6
+    LARGE_INFLATED = 1 << 20
     PICTURES = 1 << STREAMS
     RESETS_SHIFT = STREAMS + 1
 
@@ -117,6 +118,14 @@ cdef class Format:
         self.colours = layout.colours
         self.layout.colour_count = self.colours.shape[0]
         self.layout.colours = &self.colours[0] if self.layout.colour_count else NULL
+
+
+cdef int _check_rows(uint32_t[:, :] pixels) except -1:
+    if pixels.shape[1] > 1 and pixels.strides[1] != 4:
+        raise ValueError("each row of pixels must be contiguous")
+    if pixels.strides[0] % 4:
+        raise ValueError("rows must be whole words apart")
+    return 0
 
 
 cdef class Table:
@@ -219,10 +228,7 @@ def draw(
         raise ValueError("first and last must lie in the jobs")
     if boxes.shape[1] != 4 or not 0 <= used <= capacity or capacity < 2:
         raise ValueError("boxes must have the shape (2 or more, 4)")
-    if screen_width > 1 and pixels.strides[1] != 4:
-        raise ValueError("each row of pixels must be contiguous")
-    if pixels.strides[0] % 4:
-        raise ValueError("rows must be whole words apart")
+    _check_rows(pixels)
     if len(inflated) != STREAMS:
         raise ValueError("there must be bytes for each stream")
     if first == last:
@@ -356,8 +362,7 @@ def draw_hextile(
         raise ValueError("there must be two colours")
     area.height = pixels.shape[0]
     area.width = pixels.shape[1]
-    if (area.width > 1 and pixels.strides[1] != 4) or pixels.strides[0] % 4:
-        raise ValueError("each row of pixels must be contiguous, and whole words apart")
+    _check_rows(pixels)
     if start == stop or not area.height or not area.width:
         return tile, start, <int>fault
     with nogil:
@@ -367,4 +372,30 @@ def draw_hextile(
         span.at = span.base + start
         span.end = span.base + stop
         tile = _draw_hextile(&form.layout, &area, tile, &colours[0], &span, &fault)
+    return tile, span.at - span.base, <int>fault
+
+
+def draw_zrle(
+    const uint8_t[::1] data not None,
+    Format form not None,
+    uint32_t[:, :] pixels not None,
+    Py_ssize_t tile,
+):
+    """Draw tiles as they come, as `vmconnect.vnc.encodings.zrle.draw_zrle_from` does."""
+    cdef Area area
+    cdef Span span
+    cdef Fault fault = FINE
+    if tile < 0:
+        raise ValueError("tile must be a number of one")
+    _check_rows(pixels)
+    area.height = pixels.shape[0]
+    area.width = pixels.shape[1]
+    if not data.shape[0] or not area.height or not area.width:
+        return tile, 0, <int>fault
+    with nogil:
+        area.to = &pixels[0, 0]
+        area.stride = pixels.strides[0] // 4
+        span.base = span.at = &data[0]
+        span.end = span.base + data.shape[0]
+        tile = _draw_zrle_from(&form.layout, &area, tile, &span, &fault)
     return tile, span.at - span.base, <int>fault

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmconnect.errors import (
+    ClosedError,
     ConnectionLostError,
     ResourceError,
     RfbError,
@@ -24,11 +25,11 @@ from vmconnect.errors import (
 from vmconnect.vnc import messages
 from vmconnect.vnc.credentials import Credentials
 from vmconnect.vnc.damage import DamageList
-from vmconnect.vnc.encodings import OFFERED, coarse_quality, wavelet_level
+from vmconnect.vnc.encodings import OFFERED, Rectangle, coarse_quality, wavelet_level
 from vmconnect.vnc.events import Event, LedState, Screen
 from vmconnect.vnc.extensions import Clipboard
 from vmconnect.vnc.extensions.continuous_updates import enable_continuous_updates
-from vmconnect.vnc.framebuffer import MAX_PIXELS, MAX_SIDE, Framebuffer
+from vmconnect.vnc.framebuffer import MAX_PIXELS, MAX_SIDE, Framebuffer, Pixels
 from vmconnect.vnc.handshake import handshake
 from vmconnect.vnc.inbox import EndOfStreamError, Inbox, Reading
 from vmconnect.vnc.layout import Layout
@@ -310,6 +311,16 @@ class Engine:
         if length > MAX_NAME_BYTES:
             raise self.error(f"a name of {length} bytes")
         return printable((yield from self.inbox.read(length)))
+
+    def area(self, rectangle: Rectangle) -> Pixels:
+        """Return the words of the framebuffer in a rectangle that lies in it."""
+        x, y = rectangle.x, rectangle.y
+        return self.framebuffer.pixels[y : y + rectangle.height, x : x + rectangle.width]
+
+    def check_cancelled(self) -> None:
+        """Raise ClosedError if another thread has called `cancel`."""
+        if self.cancelled:
+            raise ClosedError("the console was closed")
 
     def resize(self, width: int, height: int) -> bool:
         """Give the framebuffer the server's size and return whether it had another."""

@@ -8,11 +8,15 @@ after each rectangle, so that a stream can go over from one to the other there: 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 from zlib_ng import zlib_ng
 
-__all__ = ["InflateError", "Inflater"]
+__all__ = ["PIECE_BYTES", "InflateError", "Inflater", "Pieces"]
+
+PIECE_BYTES = 256 * 1024
+"""As much of a large part is inflated at a time: it stays in a core's cache until it is drawn."""
 
 # Its stubs have it as a value.
 _ZlibError = cast("type[Exception]", zlib_ng.error)
@@ -23,9 +27,10 @@ _WINDOW = 32 * 1024
 # Z_SYNC_FLUSH).
 _FLUSHED = b"\0\0\xff\xff"
 
-# A stream goes over only for as much as this, and then for what compresses worse than this.
+# A stream goes over only for as much as this, and then for what is more than this of all that it
+# may inflate to.
 _LEAST_NOISE = 16 * 1024
-_NOISE_RATIO = 0.4
+_NOISE_RATIO = 0.25
 
 _RAW = -15
 
@@ -50,7 +55,6 @@ class Inflater:
         self._for_noise = False
         # Whether the stream can go over: it does so where a part of it has ended.
         self._flushed = False
-        self._ratio = 0.0
         # What it held last, at least _WINDOW bytes if it held as many.
         self._recent = b""
 
@@ -74,7 +78,7 @@ class Inflater:
             other._choose_from(self._recent, for_noise=True)
         else:
             return None
-        other._fresh, other._flushed, other._ratio = False, self._flushed, self._ratio
+        other._fresh, other._flushed = False, self._flushed
         other._recent = self._recent
         return other
 
@@ -88,7 +92,7 @@ class Inflater:
         """
         self._fresh = False
         if len(data) >= _LEAST_NOISE and self._flushed:
-            self._choose(self._ratio > _NOISE_RATIO)
+            self._choose(len(data) > _NOISE_RATIO * limit)
         try:
             # A byte more than allowed: or what follows the last byte would be left unread.
             inflated: bytes = self._stream.decompress(data, limit + 1)
@@ -99,9 +103,33 @@ class Inflater:
         if self._stream.eof and not last:
             raise InflateError("its zlib stream has ended")
         self._flushed = data[-4:] == _FLUSHED
-        self._ratio = len(data) / (len(inflated) + 1)
         self._remember(inflated)
         return inflated
+
+    def pieces(self, length: int, limit: int) -> Pieces:
+        """Return what inflates the next ``length`` bytes as they come, to at most ``limit``."""
+        self._fresh = False
+        if length >= _LEAST_NOISE and self._flushed:
+            self._choose(length > _NOISE_RATIO * limit)
+        return Pieces(self, limit)
+
+    def some(self, data: bytes | memoryview) -> tuple[bytes, bytes]:
+        """Return a piece of what ``data`` inflates to, and what of ``data`` it was not made of.
+
+        Less than PIECE_BYTES are all. Raises InflateError as `inflate` does.
+        """
+        try:
+            piece: bytes = self._stream.decompress(data, PIECE_BYTES)
+        except self._error as error:
+            raise InflateError("its zlib stream is broken") from error
+        if self._stream.eof:
+            raise InflateError("its zlib stream has ended")
+        self._remember(piece)
+        return piece, self._stream.unconsumed_tail
+
+    def end_of_pieces(self, last: bytes) -> None:
+        """Note how a part of the stream ended."""
+        self._flushed = last == _FLUSHED
 
     def _remember(self, inflated: bytes) -> None:
         if len(inflated) >= _WINDOW:
@@ -125,3 +153,30 @@ class Inflater:
         else:
             self._error = _ZlibError
             self._stream = zlib_ng.decompressobj(_RAW, zdict=window)
+
+
+class Pieces:
+    """A part of a stream, as large as a screen may be, that is inflated as it comes."""
+
+    def __init__(self, inflater: Inflater, limit: int):
+        self._inflater = inflater
+        self._limit = limit
+        self._made = 0
+        self._last = b""
+
+    def inflate(self, data: memoryview) -> Iterator[bytes]:
+        """Give what ``data`` inflates to, at most PIECE_BYTES at a time.
+
+        Raises InflateError as `Inflater.inflate` does.
+        """
+        self._last = (self._last + bytes(data[-len(_FLUSHED) :]))[-len(_FLUSHED) :]
+        rest: bytes | memoryview = data
+        piece = b""
+        while rest or len(piece) == PIECE_BYTES:
+            piece, rest = self._inflater.some(rest)
+            self._made += len(piece)
+            if self._made > self._limit:
+                raise InflateError("it inflates to more than it should")
+            if piece:
+                yield piece
+        self._inflater.end_of_pieces(self._last)

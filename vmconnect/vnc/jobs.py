@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 __all__ = [
     "FAULTS",
     "JOB",
+    "LARGE_INFLATED",
     "MOST_COVERED",
     "PICTURES",
     "RESETS_SHIFT",
@@ -62,6 +63,9 @@ ZLIB_STREAM = 5
 """The zlib stream of the encoding Zlib."""
 
 STREAMS = 6
+
+LARGE_INFLATED = 1 << 20
+"""A rectangle that may inflate to more bytes is no job: it is inflated, and drawn, bit by bit."""
 
 PICTURES = 1 << STREAMS
 """Beside a bit for each stream, in what is to be done before jobs are drawn: pictures."""

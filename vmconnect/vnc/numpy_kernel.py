@@ -19,7 +19,7 @@ from vmconnect.vnc.encodings.tight import (
     draw_tpixels,
 )
 from vmconnect.vnc.encodings.trle import draw_trle
-from vmconnect.vnc.encodings.zrle import draw_zrle
+from vmconnect.vnc.encodings.zrle import draw_zrle, draw_zrle_from
 from vmconnect.vnc.encodings.zywrle import draw_zywrle
 from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.jobs import STREAMS, WIRE, DrawError, Fault, Jobs, Kind
@@ -49,6 +49,7 @@ class NumpyKernel:
     """What `vmconnect.vnc.walk.Kernel` asks for; the encodings find the rectangles."""
 
     draw_hextile = staticmethod(draw_hextile)
+    draw_zrle = staticmethod(draw_zrle_from)
 
     def Format(self, layout: Layout) -> Layout:  # noqa: N802 (the kernel's name for it)
         """Return the layout as it is."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vmconnect.errors import ClosedError
 from vmconnect.vnc.encodings import ENCODINGS, Rectangle
 from vmconnect.vnc.events import Bell, ServerCutText, UpdateDone
 from vmconnect.vnc.extensions import EXTENSIONS, ServerMessage
@@ -38,8 +37,7 @@ def _framebuffer_update(engine: Engine) -> Reading[None]:
     framebuffer.begin_update()
     rectangles = 0
     while engine.rectangles_left:
-        if engine.cancelled:
-            raise ClosedError("the console was closed")
+        engine.check_cancelled()
         done = engine.walk.many(engine.rectangles_left)
         rectangles += done
         engine.rectangles_left -= done

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from vmconnect.errors import ClosedError, RfbError
+from vmconnect.errors import RfbError
 from vmconnect.vnc.damage import Boxes
 from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.inflate import InflateError, Inflater
@@ -96,6 +96,11 @@ class Kernel(Protocol):
         /,
     ) -> tuple[int, int, int]:
         """See `vmconnect.vnc.encodings.hextile.draw_hextile`."""
+
+    def draw_zrle(
+        self, data: memoryview, form: Any, area: Pixels, tile: int, /
+    ) -> tuple[int, int, int]:
+        """See `vmconnect.vnc.encodings.zrle.draw_zrle_from`."""
 
     def gather(
         self, data: memoryview, table: Any, count: int, stream: int, /
@@ -201,8 +206,7 @@ class Walk:
                     data, position, stop, self._form, width, height, batch.table, most - done,
                     _BATCH_PIXELS,
                 )  # fmt: skip
-                if self._engine.cancelled:
-                    raise ClosedError("the console was closed")
+                self._engine.check_cancelled()
                 if before is not None:
                     self._wait(before)
                 if batch.count:
@@ -237,6 +241,15 @@ class Walk:
         self._prepare(batch, data, inbox.offset - start)
         self._finish(batch, data, inbox.offset - start)
         inbox.consume(job.start + job.length)
+
+    def stream(self, number: int) -> Inflater:
+        """Return a stream of the connection, for who goes on with it before the next call."""
+        return self._streams[number]
+
+    def zrle(self, data: memoryview, area: Pixels, tile: int) -> tuple[int, int, Fault]:
+        """Draw the tiles of a ZRLE rectangle that are whole in ``data``, as `Kernel.draw_zrle`."""
+        tile, end, fault = self._kernel.draw_zrle(data, self._form, area, tile)
+        return tile, end, Fault(fault)
 
     def hextile(self, area: Pixels, tile: int, colours: Pixels) -> tuple[int, Fault]:
         """Draw the tiles of a Hextile rectangle that are whole in the inbox, and consume them.

@@ -134,6 +134,8 @@ cdef bint _scan_one(const Layout* layout, Job* job, int32_t encoding, Span* span
     if encoding == 16 or encoding == 17:
         job.kind = ZRLE if encoding == 16 else ZYWRLE
         count = _zrle_at_most(job.width, job.height, layout.cpixel_bytes)
+        if count > LARGE_INFLATED and encoding == 16:
+            return False
         return _scan_zlib(job, span, ZRLE_STREAM, count)
     if encoding == 5:
         job.kind = HEXTILE
@@ -147,6 +149,8 @@ cdef bint _scan_one(const Layout* layout, Job* job, int32_t encoding, Span* span
         job.length = 4
         return _past(span, 4)
     if encoding == 6:
+        if pixels * layout.pixel_bytes > LARGE_INFLATED:
+            return False
         job.kind = PIXELS
         return _scan_zlib(job, span, ZLIB_STREAM, pixels * layout.pixel_bytes)
     if encoding == 2 or encoding == 4:

@@ -213,6 +213,37 @@ cdef Fault _draw_tiles(
     return FINE
 
 
+cdef Py_ssize_t _draw_zrle_from(
+    const Layout* layout, const Area* area, Py_ssize_t number, Span* span, Fault* fault
+) noexcept nogil:
+    """Draw ZRLE's tiles, from ``number``; return the first that is not whole, or has a fault."""
+    cdef Palette palette
+    cdef Py_ssize_t columns = (area.width + 63) // 64
+    cdef Py_ssize_t count = columns * ((area.height + 63) // 64)
+    cdef Py_ssize_t x, y
+    cdef const uint8_t* start
+    cdef Area tile
+    fault[0] = FINE
+    palette.size = 0
+    memset(palette.colours, 0, 16 * 4)
+    tile.stride = area.stride
+    while number < count:
+        y = 64 * (number // columns)
+        x = 64 * (number % columns)
+        tile.height = min(<Py_ssize_t>64, area.height - y)
+        tile.width = min(<Py_ssize_t>64, area.width - x)
+        tile.to = area.to + y * area.stride + x
+        start = span.at
+        fault[0] = _draw_tile(layout, &tile, span, &palette, False)
+        if fault[0] != FINE:
+            span.at = start
+            if fault[0] == SHORT:
+                fault[0] = FINE
+            return number
+        number += 1
+    return number
+
+
 cdef Py_ssize_t _measure_runs(
     Span* span, Py_ssize_t pixels, int cpixel_bytes, bint indexed
 ) noexcept nogil:

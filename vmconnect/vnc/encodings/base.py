@@ -13,7 +13,15 @@ from vmconnect.vnc.jobs import WIRE, DrawError, Fault, Job, Kind, compressed_at_
 if TYPE_CHECKING:
     from vmconnect.vnc.engine import Engine
 
-__all__ = ["HEADER_BYTES", "LENGTH_BYTES", "Encoding", "Rectangle", "Source", "read_compressed"]
+__all__ = [
+    "HEADER_BYTES",
+    "LENGTH_BYTES",
+    "Encoding",
+    "Rectangle",
+    "Source",
+    "await_compressed",
+    "await_length",
+]
 
 HEADER_BYTES = 12
 """The length of a rectangle's header."""
@@ -102,14 +110,23 @@ class Source:
         return self.take(1)[0]
 
 
-def read_compressed(engine: Engine, name: str, size: int) -> Reading[int]:
-    """Read the length before zlib data that inflate to ``size`` bytes at most.
+def await_length(engine: Engine, name: str, size: int) -> Reading[int]:
+    """Return the length before zlib data that inflate to ``size`` bytes at most; it stays unread.
 
-    Returns it when the data are whole in the inbox, LENGTH_BYTES after the first unread byte.
+    Raises RfbError if it is more than that can be.
     """
     yield from engine.inbox.need(LENGTH_BYTES)
     (length,) = _U32.unpack(engine.inbox.peek(LENGTH_BYTES))
     if length > compressed_at_most(size):
         raise engine.error(f"{length} bytes of {name} data, for at most {size} when inflated")
-    yield from engine.inbox.need(LENGTH_BYTES + length)
     return int(length)
+
+
+def await_compressed(engine: Engine, name: str, size: int) -> Reading[int]:
+    """Return the length before zlib data, as `await_length`, when they are whole in the inbox.
+
+    They begin LENGTH_BYTES after the first unread byte.
+    """
+    length = yield from await_length(engine, name, size)
+    yield from engine.inbox.need(LENGTH_BYTES + length)
+    return length

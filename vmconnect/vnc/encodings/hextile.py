@@ -115,17 +115,16 @@ def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
     """Draw tiles as they come: a rectangle may be as large as the screen."""
     inbox = engine.inbox
     header = inbox.offset - HEADER_BYTES
-    x, y, width, height = rectangle.x, rectangle.y, rectangle.width, rectangle.height
-    area = engine.framebuffer.pixels[y : y + height, x : x + width]
+    area = engine.area(rectangle)
     colours = np.zeros(2, np.uint32)
-    tile, tiles = 0, _tiles(width, height)
+    tile, tiles = 0, _tiles(rectangle.width, rectangle.height)
     while tile < tiles:
         tile, fault = engine.walk.hextile(area, tile, colours)
         if fault:
             raise engine.walk.error(rectangle, Kind.HEXTILE, FAULTS[fault], header)
         if tile < tiles:
             yield from inbox.need_more()
-    engine.damage.add(x, y, width, height)
+    engine.damage.add(rectangle.x, rectangle.y, rectangle.width, rectangle.height)
 
 
 HEXTILE = Encoding(5, "Hextile", _decode, draws=True)

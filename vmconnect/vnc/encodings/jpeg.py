@@ -121,7 +121,7 @@ def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
     except PictureError as error:
         raise engine.error(f"a rectangle {rectangle} (JPEG): {error}") from error.__cause__
     engine.inbox.consume(length)
-    engine.framebuffer.pixels[y : y + height, x : x + width] = picture
+    engine.area(rectangle)[:] = picture
     engine.damage.add(x, y, width, height)
 
 

@@ -30,7 +30,7 @@ def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
         yield from engine.inbox.need(height * row_bytes)
         engine.walk.one(rectangle.job(Kind.PIXELS, height * row_bytes))
         return
-    area = engine.framebuffer.pixels[y : y + height, x : x + width]
+    area = engine.area(rectangle)
     if area.flags.c_contiguous and layout.native:
         # The network writes into the framebuffer itself.
         yield from engine.inbox.fill(area.data.cast("B"))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vmconnect.vnc.encodings.base import LENGTH_BYTES, Encoding, Rectangle, Source, read_compressed
+from vmconnect.vnc.encodings.base import LENGTH_BYTES, Encoding, Rectangle, Source, await_compressed
 from vmconnect.vnc.encodings.tiles import draw_tile
 from vmconnect.vnc.encodings.zrle import at_most
 from vmconnect.vnc.framebuffer import Pixels
@@ -48,7 +48,7 @@ def wavelet_level(quality: int | None) -> int:
 
 def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
     size = at_most(rectangle, engine.layout.cpixel_bytes)
-    length = yield from read_compressed(engine, "ZYWRLE", size)
+    length = yield from await_compressed(engine, "ZYWRLE", size)
     job = rectangle.job(Kind.ZYWRLE, length, ZRLE_STREAM, size, LENGTH_BYTES)
     engine.walk.one(job)
 

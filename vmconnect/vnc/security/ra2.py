@@ -129,15 +129,16 @@ def _keys(engine: Engine, kind: _Kind) -> Reading[tuple[EaxCipher, EaxCipher]]:
     from vmconnect.vnc.security.eax import EaxCipher
 
     blob, _, modulus, exponent = yield from _server_key(engine)
+    ours = secrets.token_bytes(kind.key_bytes)
     try:
         theirs = rsa.RSAPublicNumbers(exponent, modulus).public_key()
+        # Some numbers that cannot be a key are only found out when it is used.
+        secret = theirs.encrypt(ours, PKCS1v15())
     except ValueError as error:
         raise engine.error("numbers that are no RSA key") from error
     _check(engine, blob)
     key = rsa.generate_private_key(_EXPONENT, _OUR_KEY_BITS)
     our_blob = _packed(_OUR_KEY_BITS, key.public_key().public_numbers().n, _EXPONENT)
-    ours = secrets.token_bytes(kind.key_bytes)
-    secret = theirs.encrypt(ours, PKCS1v15())
     engine.send(our_blob + _LENGTH.pack(len(secret)) + secret)
     random = yield from _random(engine, key, kind)
     sending = EaxCipher(kind.digest(random + ours)[: kind.key_bytes])
