@@ -129,30 +129,63 @@ static int read_scan(Decoder *decoder, const uint8_t *at, int size) {
     return at[0] == 0 && at[1] == 63 && at[2] == 0;
 }
 
-/* Read a block into zeroed coefficients; return the last that is not 0, or -1 for what is none. */
-static inline int read_block(Bits *from, const Huffman *dc, const Huffman *ac,
-                             const uint16_t *steps, int *mean, int16_t *block) {
-    if (from->count < 27) refill(from);
-    Look look = look_at(dc, from->bits);
-    if (look == 0) return -1;
-    *mean = (int)((unsigned)*mean + (unsigned)take(from, look));
-    block[0] = (int16_t)((unsigned)*mean * steps[0]);
-    int last = 0;
-    for (int k = 1; k < 64; k++) {
-        if (from->count < 27) refill(from);
-        look = look_at(ac, from->bits);
-        if (look == 0) return -1;
-        k += look_skip(look);
-        int value = take(from, look);
-        if (k > 63) {
-            if (look_skip(look) != END) return -1;
-            break;
-        }
-        block[ZIGZAG[k]] = (int16_t)(value * steps[k]);
-        last = k;
+/* Read a block's next coefficient, of which all bits are there, or its end; go to where that leads. */
+#define READ_COEFFICIENT                                       \
+    {                                                          \
+        Look look = look_at(ac, bits.bits);                    \
+        if (__builtin_expect(look == 0, 0)) return -1;         \
+        k += 1 + look_skip(look);                              \
+        int value = take(&bits, look);                         \
+        if (k > 63) {                                          \
+            if (look_skip(look) != END) return -1;             \
+            break;                                             \
+        }                                                      \
+        block[ZIGZAG[k]] = (int16_t)(value * steps[k]);        \
+        last = k;                                              \
+        if (k == 63) break;                                    \
     }
+
+/* Read a block into zeroed coefficients; return the last that is not 0, or -1 for what is none. */
+static inline __attribute__((always_inline)) int read_block(Bits *from, const Huffman *dc,
+                                                            const Huffman *ac,
+                                                            const uint16_t *steps, int *mean,
+                                                            int16_t *block) {
+    Bits bits = *from;
+    int k = 0, last = 0;
+    refill(&bits);
+    Look first = look_at(dc, bits.bits);
+    if (first == 0) return -1;
+    *mean = (int)((unsigned)*mean + (unsigned)take(&bits, first));
+    block[0] = (int16_t)((unsigned)*mean * steps[0]);
+    /* What a refill gives is enough for two. */
+    for (;;) {
+        READ_COEFFICIENT
+        refill(&bits);
+        READ_COEFFICIENT
+    }
+    *from = bits;
     return last;
 }
+
+/* By themselves, or there are too few registers for the loop. */
+typedef int ReadBlock(Bits *, const Huffman *, const Huffman *, const uint16_t *, int *, int16_t *);
+
+__attribute__((noinline)) static int read_block_plainly(Bits *from, const Huffman *dc,
+                                                        const Huffman *ac, const uint16_t *steps,
+                                                        int *mean, int16_t *block) {
+    return read_block(from, dc, ac, steps, mean, block);
+}
+
+#ifdef VMCONNECT_JPEG_WIDE
+WIDE __attribute__((noinline)) static int read_block_widely(Bits *from, const Huffman *dc,
+                                                            const Huffman *ac,
+                                                            const uint16_t *steps, int *mean,
+                                                            int16_t *block) {
+    return read_block(from, dc, ac, steps, mean, block);
+}
+#else
+#define read_block_widely read_block_plainly
+#endif
 
 /* Copy a scan up to its next marker without stuffed bytes; return where that is, or NULL. */
 static const uint8_t *unstuff(const uint8_t *at, const uint8_t *end, uint8_t **to) {
@@ -205,6 +238,7 @@ static inline __attribute__((always_inline)) int read_units(Decoder *decoder, Bi
     /* A pair is transformed when the next is read: words that were just written in pieces cannot be
      * read as a whole without waiting. */
     Pending pairs[2], *pending = pairs;
+    ReadBlock *const read = how == IN_PAIRS ? read_block_widely : read_block_plainly;
     pairs[0].count = pairs[1].count = 0;
     Bits bits = *from;
     int unit_x = first % units_across, unit_y = first / units_across;
@@ -217,7 +251,7 @@ static inline __attribute__((always_inline)) int read_units(Decoder *decoder, Bi
                 for (int h = 0; h < each->across; h++) {
                     int16_t *block = pending->blocks[pending->count];
                     memset(block, 0, sizeof pending->blocks[0]);
-                    int last = read_block(&bits, dc, ac, steps, &each->mean, block);
+                    int last = read(&bits, dc, ac, steps, &each->mean, block);
                     if (last < 0 || bits.at - (bits.count >> 3) > end) return 0;
                     uint8_t *to = each->samples +
                                   8 * (unit_y * each->down + v) * each->stride +

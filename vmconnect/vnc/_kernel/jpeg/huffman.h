@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LOOK = 10 };
+enum { LOOK = 11 };
 
 /* What a look gives, in 32 bits: how many bits are consumed, the code and the value (6 bits; 0 where
  * the code is longer than LOOK); how many of them are a value that has still to be taken from behind
