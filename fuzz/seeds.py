@@ -31,6 +31,7 @@ class _Plain(Writer):
 
 def _of_encoding(name: str, form: int, chance: random.Random) -> bytes:
     writer = _Plain(chance, FORMATS[FORM_NAMES[form]], WIDTH, HEIGHT)
+    name = name.removesuffix("-large")
     method = {"tight-any": "tight", "jpeg": "tight_jpeg", "png": "tight_png"}.get(name, name)
     rectangle = b""
     while len(rectangle) <= _HEADER + 1:

@@ -16,6 +16,8 @@ from fuzz.oracle import Said
 from fuzz.room import HEIGHT, WIDTH
 from tests.vnc.wire import long, rectangle, update, words
 from vmconnect.vnc.encodings import ENCODINGS
+from vmconnect.vnc.encodings.desktop_size import DESKTOP_SIZE
+from vmconnect.vnc.encodings.zrle import ZRLE
 
 __all__ = ["HEAD_BYTES", "WRAPS", "Wrap"]
 
@@ -91,6 +93,34 @@ def compressed(number: int) -> Wrap:
         stream = zlib.compressobj(head.options >> 2 & 1)
         bodies = [head.deflated(part, stream) for part in parts]
         return head.said(*(head.rectangle(number, long(len(body)) + body) for body in bodies))
+
+    return wrap
+
+
+_LARGE = 520
+"""The side of a square that inflates to more than a job may (`jobs.LARGE_INFLATED`)."""
+
+
+def large(number: int) -> Wrap:
+    """Return the wrap of Zlib or ZRLE of a rectangle so large that it is drawn as it comes.
+
+    What is mutated is at its beginning; the rest repeats it, or is tiles of one colour.
+    """
+
+    def wrap(data: bytes) -> Said:
+        head = _Head(data)
+        body = head.body
+        if not head.options & 64:
+            size = _LARGE * _LARGE * head.pixel_bytes
+            if number == ZRLE.number:
+                body += (b"\1" + bytes(3 if head.form < 6 else head.pixel_bytes)) * 81
+            else:
+                body = (body * (size // max(1, len(body)) + 1))[:size]
+        body = head.deflated(body)
+        screen = rectangle(0, 0, _LARGE, _LARGE, DESKTOP_SIZE.number)
+        said = head.said(screen, rectangle(0, 0, _LARGE, _LARGE, number, long(len(body)) + body))
+        # The plain decoder knows of no screen that changes its size.
+        return replace(said, rectangles=())
 
     return wrap
 
@@ -214,6 +244,8 @@ WRAPS: dict[str, Wrap] = {
     "zlib": compressed(6),
     "zrle": compressed(16),
     "zywrle": compressed(17),
+    "zlib-large": large(6),
+    "zrle-large": large(16),
     "tight": tight,
     "tight-any": plain(7),
     "jpeg": jpeg,
