@@ -130,7 +130,10 @@ LOGINS: dict[str, tuple[str, ...]] = {
         *("None", "VncAuth", "Plain", "TLSNone", "TLSVnc", "TLSPlain"),
         *("X509None", "X509Vnc", "X509Plain"),
     ),
-    "qemu": ("None", "VncAuth", "TLSNone", "TLSVnc", "X509None", "X509Vnc", "X509SASL"),
+    "qemu": (
+        *("None", "VncAuth", "TLSNone", "TLSVnc", "X509None", "X509Vnc"),
+        *("SASL", "TLSSASL", "X509SASL"),
+    ),
     "x11vnc": ("None", "VncAuth", "TLS", "TLSNone", "TLSVnc", "X509None", "X509Vnc"),
     "wayvnc": ("None", "X509Plain"),
     # No server here has them; the tests play one, by its published description.
@@ -173,8 +176,10 @@ security type 18 with VncAuth inside; those from Plain on are VeNCrypt's (19).
 
 _FOOT = """
 RA2 in all four kinds was tried by hand with x0vncserver of TigerVNC 1.15 too. QEMU takes SASL only
-on TCP, and without a certificate only mechanisms that encrypt by themselves (Kerberos, DIGEST-MD5),
-which we lack: so TLSSASL and SASL alone are not possible with it.
+on TCP, and without a certificate only mechanisms that encrypt by themselves: DIGEST-MD5 and
+Kerberos (GSSAPI) are tried with SASL and TLSSASL, SCRAM-SHA-256 with X509SASL. The mechanisms are
+Cyrus SASL's where it is installed (libsasl2, as for virt-viewer); without it there are SCRAM, PLAIN
+and ANONYMOUS.
 """
 
 
