@@ -24,6 +24,7 @@ SERVERS = {
     "qemu": "QEMU",
     "x11vnc": "x11vnc",
     "wayvnc": "wayvnc",
+    "tightvnc": "TightVNC",
 }
 """By the names of their cases; their versions are those of Debian 12."""
 
@@ -49,7 +50,7 @@ class Case:
 
 
 # At what quality, 0 to 9, each sends JPEG: neatvnc knows none but 0 and 9.
-_JPEG_QUALITY = {"xtigervnc": 8, "qemu": 4, "x11vnc": 9, "wayvnc": 9}
+_JPEG_QUALITY = {"xtigervnc": 8, "qemu": 4, "x11vnc": 9, "wayvnc": 9, "tightvnc": 8}
 _WAVELET_QUALITY = 5
 
 _ROWS: list[tuple[str, int]] = [
@@ -106,6 +107,15 @@ _SENT: dict[str, dict[str, tuple[tuple[Kind, ...], float]]] = {
         _JPEG: ((Kind.JPEG,), 255),
         "ZRLE": ((Kind.ZRLE,), LOSSLESS),
     },
+    "tightvnc": {
+        "CopyRect": ((Kind.COPY,), LOSSLESS),
+        "RRE": ((Kind.RRE,), LOSSLESS),
+        "CoRRE": ((Kind.CORRE,), LOSSLESS),
+        "Hextile": ((Kind.HEXTILE,), LOSSLESS),
+        "Zlib": ((Kind.PIXELS,), LOSSLESS),
+        "Tight": ((*_TIGHT, Kind.INDICES, Kind.GRADIENT), LOSSLESS),
+        _JPEG: ((Kind.JPEG,), 60),
+    },
 }
 
 
@@ -136,6 +146,7 @@ LOGINS: dict[str, tuple[str, ...]] = {
     ),
     "x11vnc": ("None", "VncAuth", "TLS", "TLSNone", "TLSVnc", "X509None", "X509Vnc"),
     "wayvnc": ("None", "X509Plain"),
+    "tightvnc": ("None", "VncAuth", "Tight"),
     # No server here has them; the tests play one, by its published description.
     "played": (
         *("RA2", "RA2ne", "RA2-256", "RA2ne-256", "Tight", "SASL", "TLSSASL", "Apple DH"),
@@ -151,7 +162,7 @@ _HEAD = """\
 
 Written by the tests from what they show (`VMCONNECT_WRITE_DOCS=1 pytest
 tests/vnc/test_support.py`). The servers are those of Debian 12: Xtigervnc 1.12, QEMU 7.2, x11vnc
-0.9.16 (libvncserver 0.9.14), wayvnc 0.5 (neatvnc 0.5.4) on sway without a screen.
+0.9.16 (libvncserver 0.9.14), wayvnc 0.5 (neatvnc 0.5.4) on sway without a screen, TightVNC 1.3.10.
 
 ## Encodings
 

@@ -24,6 +24,7 @@ from vmconnect.vnc.pixel_format import OURS, PixelFormat
 from .conftest import Qemu, RealServer
 from .support import ENCODINGS, LOSSLESS
 from .test_servers import Drawing
+from .tightvnc import tightvnc
 from .wayvnc import desktop, wayvnc
 from .writer import FORMATS
 
@@ -78,8 +79,17 @@ def screen() -> NDArray[np.uint32]:
     return words
 
 
+def connect(address: Path | int) -> socket.socket:
+    """Connect to a UNIX socket, or to a port of this host."""
+    if isinstance(address, int):
+        return socket.create_connection(("127.0.0.1", address))
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(address))
+    return connection
+
+
 def decode_until(
-    address: Path,
+    address: Path | int,
     numbers: Sequence[int],
     form: PixelFormat,
     truth: Callable[[], Picture],
@@ -93,9 +103,8 @@ def decode_until(
     engine = Engine(encodings=numbers, pixel_format=form, kernel=kernel)
     end = time.monotonic() + PATIENCE
     worst = mean = float("inf")
-    with socket.socket(socket.AF_UNIX) as connection:
+    with connect(address) as connection:
         connection.settimeout(1.0)
-        connection.connect(str(address))
         while time.monotonic() < end:
             with contextlib.suppress(TimeoutError):
                 count = connection.recv_into(engine.next_buffer())
@@ -119,15 +128,22 @@ def as_rgb(words: NDArray[np.uint32]) -> Picture:
     return np.stack([words >> 16 & 255, words >> 8 & 255, words & 255], -1).astype(np.uint8)
 
 
-@pytest.fixture
-def painted(xtigervnc: Callable[..., RealServer]) -> Iterator[RealServer]:
-    server = xtigervnc("-SecurityTypes", "None", "-ac")
-    drawing = Drawing(server.display)
+@contextlib.contextmanager
+def paint(display: int) -> Iterator[Drawing]:
+    """Show the screen on an X server, whose client stays connected: it would else be reset."""
+    drawing = Drawing(display)
     for y in range(0, 480, 60):
         drawing.put(0, y, screen()[y : y + 60])
     drawing.sync()
-    yield server
+    yield drawing
     drawing.close()
+
+
+@pytest.fixture
+def painted(xtigervnc: Callable[..., RealServer]) -> Iterator[RealServer]:
+    server = xtigervnc("-SecurityTypes", "None", "-ac")
+    with paint(server.display):
+        yield server
 
 
 @pytest.fixture
@@ -162,7 +178,10 @@ def truth_of_screen() -> Picture:
 
 
 def check(
-    server: str, address: Path, truth: Callable[[], Picture], pseudo: tuple[int, ...] = (-224,)
+    server: str,
+    address: Path | int,
+    truth: Callable[[], Picture],
+    pseudo: tuple[int, ...] = (-224,),
 ) -> None:
     """Offer each encoding alone, and look at what comes."""
     for name, case in ENCODINGS[server].items():
@@ -178,8 +197,9 @@ def test_xtigervnc(painted: RealServer) -> None:
     check("xtigervnc", painted.address, truth_of_screen)
 
 
-def test_xtigervnc_copies(painted: RealServer) -> None:
-    drawing = Drawing(painted.display)
+def check_copies(server: str, address: Path | int, display: int) -> None:
+    """Move a part of the screen, and look for CopyRect."""
+    drawing = Drawing(display)
     moved = truth_of_screen()
     moved[200:250, 300:400] = moved[20:70, 10:110]
 
@@ -189,10 +209,14 @@ def test_xtigervnc_copies(painted: RealServer) -> None:
         drawing.sync()
         return moved
 
-    case = ENCODINGS["xtigervnc"]["CopyRect"]
-    seen = decode_until(painted.address, [*case.offers, -224], OURS, truth, case.tolerance)
+    case = ENCODINGS[server]["CopyRect"]
+    seen = decode_until(address, [*case.offers, -224], OURS, truth, case.tolerance)
     assert seen.kinds == case.kinds
     drawing.close()
+
+
+def test_xtigervnc_copies(painted: RealServer) -> None:
+    check_copies("xtigervnc", painted.address, painted.display)
 
 
 @pytest.mark.parametrize("form", ["rgb", "32 big", "32 high", "565", "565 big", "332"])
@@ -201,6 +225,19 @@ def test_xtigervnc_in_pixel_formats(painted: RealServer, form: str) -> None:
         # The mean is not bounded by more: colours are rounded down, and by much.
         tolerance = STEPS.get(form, LOSSLESS) * 10
         decode_until(painted.address, [number, -224], FORMATS[form], truth_of_screen, tolerance)
+
+
+def test_tightvnc() -> None:
+    # It would draw the pointer.
+    with tightvnc("-nocursor") as server, paint(server.display):
+        check("tightvnc", server.port, truth_of_screen)
+        check_copies("tightvnc", server.port, server.display)
+        with paint(server.display):
+            for form in ("rgb", "32 big", "565", "565 big", "332", "map"):
+                for number in (0, 2, 4, 5, 6, 7):
+                    tolerance = STEPS.get(form, LOSSLESS) * 10
+                    offered = [number, -224]
+                    decode_until(server.port, offered, FORMATS[form], truth_of_screen, tolerance)
 
 
 def test_x11vnc(x11vnc: Path) -> None:
