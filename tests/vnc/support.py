@@ -92,6 +92,7 @@ _SENT: dict[str, dict[str, tuple[tuple[Kind, ...], float]]] = {
         "TightPNG": ((Kind.PNG,), LOSSLESS),
     },
     "x11vnc": {
+        "CopyRect": ((Kind.COPY,), LOSSLESS),
         "RRE": ((Kind.RRE,), LOSSLESS),
         "CoRRE": ((Kind.CORRE,), LOSSLESS),
         "Hextile": ((Kind.HEXTILE,), LOSSLESS),

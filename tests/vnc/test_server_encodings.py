@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,10 +16,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from Xlib import X
+from Xlib.display import Display
 
 from vmconnect.vnc import _kernel
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.jobs import WIRE, Jobs, Kind
+from vmconnect.vnc.messages import key_event, pointer_event
 from vmconnect.vnc.pixel_format import OURS, PixelFormat
 
 from .conftest import Qemu, RealServer
@@ -242,6 +246,82 @@ def test_tightvnc() -> None:
 
 def test_x11vnc(x11vnc: Path) -> None:
     check("x11vnc", x11vnc, truth_of_screen)
+
+
+def test_x11vnc_copies(painted: RealServer, x11vnc: Path) -> None:
+    """It looks for windows that scroll when a key is pressed, and soon."""
+    # Without a client's own pointer it copies with one that -nocursor leaves it without, and dies.
+    case = ENCODINGS["x11vnc"]["CopyRect"]
+    kernel = Watching()
+    engine = Engine(encodings=(*case.offers, -224, -239), kernel=kernel)
+    down, up = key_event(True, DOWN), key_event(False, DOWN)
+    end = time.monotonic() + PATIENCE
+    with scrolling(painted.display) as screenshot, connect(x11vnc) as connection:
+        connection.settimeout(0.1)
+        while not engine.framebuffer.drawn or kernel.kinds != case.kinds:
+            if engine.framebuffer.drawn and not engine.rectangles_left:
+                connection.sendall(pointer_event(0, *INSIDE) + down + up)
+            pump(connection, engine)
+            assert time.monotonic() < end
+        while not np.array_equal(engine.framebuffer.rgb(), screenshot()):
+            pump(connection, engine)
+            assert time.monotonic() < end
+    engine.receive_end()
+
+
+DOWN = 0xFF54
+INSIDE = 200, 200
+
+
+def pump(connection: socket.socket, engine: Engine) -> None:
+    """Take what comes within the connection's time-out, and answer."""
+    with contextlib.suppress(TimeoutError):
+        engine.received(connection.recv_into(engine.next_buffer()))
+    connection.sendall(engine.data_to_send())
+
+
+@contextlib.contextmanager
+def scrolling(display: int) -> Iterator[Callable[[], Picture]]:
+    """Show a window that scrolls with every key; give what takes a picture of the screen."""
+    x11 = Display(f":{display}")
+    root = x11.screen().root
+    window = root.create_window(
+        *(50, 40, 400, 300, 0, x11.screen().root_depth),
+        *(X.InputOutput, X.CopyFromParent),
+        background_pixel=0x336699,
+        event_mask=X.KeyPressMask,
+        override_redirect=1,
+    )
+    window.map()
+    x11.sync()
+    window.set_input_focus(X.RevertToParent, X.CurrentTime)
+    pen = window.create_gc(foreground=0xFFCC00, graphics_exposures=0)
+    for y in range(0, 300, 10):
+        window.fill_rectangle(pen, y * 7 % 200, y, 150, 5)
+    x11.sync()
+    over = threading.Event()
+
+    def scroll() -> None:
+        while not over.is_set():
+            if x11.pending_events():
+                x11.next_event()
+                window.copy_area(pen, window, 0, 20, 400, 280, 0, 0)
+                window.clear_area(0, 280, 400, 20)
+                x11.sync()
+            time.sleep(0.001)
+
+    def screenshot() -> Picture:
+        image = root.get_image(0, 0, 640, 480, X.ZPixmap, 0xFFFFFFFF)
+        return as_rgb(np.frombuffer(image.data, "<u4").reshape(480, 640))
+
+    thread = threading.Thread(target=scroll)
+    thread.start()
+    try:
+        yield screenshot
+    finally:
+        over.set()
+        thread.join()
+        x11.close()
 
 
 def screen_of(machine: Qemu) -> Callable[[], Picture]:
