@@ -168,15 +168,23 @@ tests/vnc/test_support.py`). The servers are those of Debian 12: Xtigervnc 1.12,
 ## Encodings
 
 Each is offered alone, and the screen compared with the server's own pixel by pixel: *exact*, or
-*lossy* within bounds. `-`: offered, and never sent. Everything is also compared with a plain
-decoder (`tests/vnc/reference.py`) in {formats} pixel formats, compiled and not, cut anywhere.
+*lossy* within bounds. `-`: offered, and never sent: by its source, that server cannot send it here.
+Everything is also compared with a plain decoder (`tests/vnc/reference.py`) in {formats} pixel formats,
+compiled and not, cut anywhere.
 
 """
 
 _BETWEEN = """
-CopyRect comes when something moves: a server that does not look for it, or has nothing that
-moves, sends none. Pixel formats: Xtigervnc is asked for six (32 bits in three orders and both byte
-orders, 16 bits in both, 8), QEMU for five (32, 16 in both byte orders, 8, colour map).
+What the servers have no code for: QEMU has none for RRE, CoRRE and TRLE, and sends CopyRect no more
+since 2.9; TigerVNC has none for CoRRE, Zlib and TRLE; TightVNC none for TRLE and ZRLE; libvncserver
+none for TRLE, and Debian's is built without TightPNG; neatvnc has Raw, Tight and ZRLE alone, and
+H.264 on a GPU. CopyRect comes when something moves: the Xvncs copy what X11 copies, x11vnc a window
+that scrolls after a key. Of Debian's other servers x0vncserver has TigerVNC's code, krfb and vino
+libvncserver's or less; weston 10 has no VNC yet.
+
+Pixel formats: Xtigervnc and TightVNC are asked for six (32 bits in two or three orders and both byte
+orders, 16 bits in both, 8, and TightVNC for a colour map), QEMU for five (32, 16 in both byte orders,
+8, colour map).
 
 ## Logins
 
