@@ -168,9 +168,9 @@ tests/vnc/test_support.py`). The servers are those of Debian 12: Xtigervnc 1.12,
 ## Encodings
 
 Each is offered alone, and the screen compared with the server's own pixel by pixel: *exact*, or
-*lossy* within bounds. `-`: offered, and never sent: by its source, that server cannot send it here.
-Everything is also compared with a plain decoder (`tests/vnc/reference.py`) in {formats} pixel formats,
-compiled and not, cut anywhere.
+*lossy* within bounds. `-`: offered, and never sent: by its source that server cannot send it here.
+Everything is also compared with a plain decoder (`tests/vnc/reference.py`) in {formats} pixel
+formats, compiled and not, cut anywhere.
 
 """
 
@@ -182,9 +182,10 @@ H.264 on a GPU. CopyRect comes when something moves: the Xvncs copy what X11 cop
 that scrolls after a key. Of Debian's other servers x0vncserver has TigerVNC's code, krfb and vino
 libvncserver's or less; weston 10 has no VNC yet.
 
-Pixel formats: Xtigervnc and TightVNC are asked for six (32 bits in two or three orders and both byte
-orders, 16 bits in both, 8, and TightVNC for a colour map), QEMU for five (32, 16 in both byte orders,
-8, colour map).
+Pixel formats: Xtigervnc is asked for six (32 bits in three orders and both byte orders, 16 bits in
+both, 8), QEMU for five (32, 16 in both byte orders, 8, colour map), TightVNC for seven (32 in both
+byte orders and with ten bits a colour, 16 in both, 8, colour map), x11vnc for the ten bits a colour
+of an X screen of depth 30. TigerVNC takes no more than eight, and QEMU loses what is above.
 
 ## Logins
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -150,20 +151,13 @@ def painted(xtigervnc: Callable[..., RealServer]) -> Iterator[RealServer]:
         yield server
 
 
-@pytest.fixture
-def x11vnc(painted: RealServer, directory: Path) -> Iterator[Path]:
+@contextlib.contextmanager
+def serving(display: int, directory: Path) -> Iterator[Path]:
+    """Serve an X display by x11vnc."""
     if shutil.which("x11vnc") is None:
         pytest.skip("needs x11vnc (apt install x11vnc)")
     address = directory / "x11vnc"
-    command = [
-        "x11vnc",
-        "-display",
-        f":{painted.display}",
-        "-unixsock",
-        str(address),
-        "-rfbport",
-        "0",
-    ]
+    command = ["x11vnc", "-display", f":{display}", "-unixsock", str(address), "-rfbport", "0"]
     command += ["-forever", "-shared", "-nopw", "-noipv6", "-quiet", "-nocursor", "-norc"]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -175,6 +169,12 @@ def x11vnc(painted: RealServer, directory: Path) -> Iterator[Path]:
             time.sleep(0.05)
         yield address
         process.kill()
+
+
+@pytest.fixture
+def x11vnc(painted: RealServer, directory: Path) -> Iterator[Path]:
+    with serving(painted.display, directory) as address:
+        yield address
 
 
 def truth_of_screen() -> Picture:
@@ -237,7 +237,7 @@ def test_tightvnc() -> None:
         check("tightvnc", server.port, truth_of_screen)
         check_copies("tightvnc", server.port, server.display)
         with paint(server.display):
-            for form in ("rgb", "32 big", "565", "565 big", "332", "map"):
+            for form in ("rgb", "32 big", "10 bits", "565", "565 big", "332", "map"):
                 for number in (0, 2, 4, 5, 6, 7):
                     tolerance = STEPS.get(form, LOSSLESS) * 10
                     offered = [number, -224]
@@ -246,6 +246,40 @@ def test_tightvnc() -> None:
 
 def test_x11vnc(x11vnc: Path) -> None:
     check("x11vnc", x11vnc, truth_of_screen)
+
+
+def test_ten_bits_a_colour(directory: Path) -> None:
+    """A screen of depth 30, in its own pixel format and in ours."""
+    if shutil.which("Xvfb") is None:
+        pytest.skip("needs Xvfb (apt install xvfb)")
+    reader, writer = os.pipe()
+    command = ["Xvfb", "-screen", "0", "640x480x30", "-ac", "-displayfd", str(writer)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, pass_fds=[writer]) as xvfb:
+        os.close(writer)
+        try:
+            with os.fdopen(reader) as lines:
+                display = int(lines.readline())
+            check_ten_bits(display, directory)
+        finally:
+            xvfb.kill()
+
+
+def check_ten_bits(display: int, directory: Path) -> None:
+    form = FORMATS["10 bits"]
+    words = np.random.default_rng(3).integers(0, 1 << 30, (40, 640), dtype=np.uint32)
+    words[20:] = words[0, 0]
+    drawing = Drawing(display, depth=30)
+    drawing.put(0, 100, words)
+    drawing.sync()
+    channels = [words >> np.uint32(shift) & np.uint32(1023) for shift in form.shifts]
+    truth = np.zeros((480, 640, 3), np.uint8)
+    truth[100:140] = np.rint(np.stack(channels, -1) * (255 / 1023))
+    with serving(display, directory) as address:
+        for number in (0, 2, 4, 5, 6, 7, 16):
+            decode_until(address, [number, -224], form, lambda: truth, LOSSLESS)
+        # The server divides in its own way.
+        decode_until(address, [7, -224], OURS, lambda: truth, 10)
+    drawing.close()
 
 
 def test_x11vnc_copies(painted: RealServer, x11vnc: Path) -> None:
