@@ -438,6 +438,14 @@ def test_scram(name: str, late: bool) -> None:
 
 
 @pytest.mark.usefixtures("with_cyrus")
+def test_a_server_with_an_odd_name() -> None:
+    """Cyrus SASL wants one that can be; then it is made without."""
+    engine = start(20, policy=Policy(server_name="a" * 64 + ".ü"))
+    engine.receive(mechanisms("SCRAM-SHA-256"))
+    scram(engine, "SCRAM-SHA-256")
+
+
+@pytest.mark.usefixtures("with_cyrus")
 def test_scram_against_a_server_that_does_not_know_us() -> None:
     """A server without the password can be content with anything: we are not."""
     engine = start(20)

@@ -21,6 +21,8 @@ from Xlib import X
 from Xlib.display import Display
 
 from vmconnect.vnc import _kernel
+from vmconnect.vnc.encodings import FINE_QUALITIES, QUALITIES
+from vmconnect.vnc.encodings.tight import TIGHT
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.jobs import WIRE, Jobs, Kind
 from vmconnect.vnc.messages import key_event, pointer_event
@@ -229,6 +231,22 @@ def test_xtigervnc_in_pixel_formats(painted: RealServer, form: str) -> None:
         # The mean is not bounded by more: colours are rounded down, and by much.
         tolerance = STEPS.get(form, LOSSLESS) * 10
         decode_until(painted.address, [number, -224], FORMATS[form], truth_of_screen, tolerance)
+
+
+def test_xtigervnc_s_fine_qualities(painted: RealServer) -> None:
+    """One goes before the coarse one beside it."""
+
+    def loss(percent: int) -> float:
+        offers = (TIGHT.number, -224, QUALITIES[9], FINE_QUALITIES[percent])
+        engine = Engine(encodings=offers)
+        with connect(painted.address) as connection:
+            connection.settimeout(PATIENCE)
+            while not engine.framebuffer.drawn or engine.rectangles_left:
+                pump(connection, engine)
+        engine.receive_end()
+        return float(np.abs(engine.framebuffer.rgb().astype(int) - truth_of_screen()).mean())
+
+    assert loss(5) > 4 * loss(95) > 0
 
 
 def test_tightvnc() -> None:

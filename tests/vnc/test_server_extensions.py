@@ -82,6 +82,20 @@ def test_xtigervnc_s_clipboard_speaks_unicode(xtigervnc: Callable[..., RealServe
     assert server.process.poll() is None
 
 
+def test_qemu_passes_a_text_from_one_console_to_another(qemu: Callable[..., Qemu]) -> None:
+    server = qemu("-vga", "std", "-S")
+    with server.open() as ours, server.open() as theirs:
+        for console in ours, theirs:
+            console.wait_for(lambda console: console.clipboard.unicode, PATIENCE)
+        for text in (TEXT, TEXT * 2):
+            ours.clipboard.put(text)
+            theirs.wait_for(partial(has_text, text), PATIENCE)
+
+
+def has_text(text: str, console: Console) -> bool:
+    return console.clipboard.text == text
+
+
 def told(address: Path | int, number: int, kind: type[Kind]) -> Kind:
     """Offer one pseudo-encoding, and return the first event of a kind that shows something."""
     engine = Engine(encodings=(0, number))

@@ -118,13 +118,18 @@ def _note(_context: int | None, level: int, message: bytes | None) -> int:
     return _OK
 
 
-# Both must stay for as long as any connection.
-_NOTE = ctypes.CFUNCTYPE(c_int, c_void_p, c_int, c_char_p)(_note)
-_CALLBACKS = (_Callback * 6)(
-    _Callback(_LOGGING, ctypes.cast(_NOTE, c_void_p)),
-    *(_Callback(asked) for asked in (_USER, _AUTHNAME, _PASSWORD, _REALM)),
-    _Callback(_END),
-)
+@functools.cache
+def _callbacks() -> ctypes.Array[_Callback]:
+    """Return what the library may call or ask, for all connections as long as there are any."""
+    note = ctypes.CFUNCTYPE(c_int, c_void_p, c_int, c_char_p)(_note)
+    callbacks = (_Callback * 6)(
+        _Callback(_LOGGING, ctypes.cast(note, c_void_p)),
+        *(_Callback(asked) for asked in (_USER, _AUTHNAME, _PASSWORD, _REALM)),
+        _Callback(_END),
+    )
+    # A cast alone does not keep the function.
+    callbacks.keep = note  # type: ignore[attr-defined]
+    return callbacks
 
 
 @functools.cache
@@ -189,7 +194,7 @@ class CyrusClient:
         self._coding = threading.Lock()
         with _LOCK:
             result = library.sasl_client_new(
-                *(_SERVICE, _host(server_name), None, None, _CALLBACKS, _SUCCESS_DATA),
+                *(_SERVICE, _host(server_name), None, None, _callbacks(), _SUCCESS_DATA),
                 byref(self._connection),
             )
         if result != _OK:

@@ -7,10 +7,11 @@ Kerberos (GSSAPI) needs a ticket and no password; where there is none, the next 
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -93,14 +94,15 @@ def _kinds(engine: Engine, offered: list[str]) -> list[_Kind]:
     return kinds
 
 
-def _made(engine: Engine, kind: _Kind) -> Iterator[Mechanism]:
-    """Make our half of a mechanism in each way that we can."""
+def _makers(engine: Engine, kind: _Kind) -> Iterator[Callable[[], Mechanism]]:
+    """Give the ways in which we can make our half of a mechanism."""
+    credentials = engine.credentials
     hidden = not (engine.policy.private or engine.tunnelled)
     if cyrus.available():
         host = engine.policy.server_name or socket.gethostname()
-        yield cyrus.CyrusClient(kind.name, engine.credentials, host, hidden=hidden)
+        yield functools.partial(cyrus.CyrusClient, kind.name, credentials, host, hidden=hidden)
     if kind.name in OWN:
-        yield OWN[kind.name](kind.name, engine.credentials)
+        yield functools.partial(OWN[kind.name], kind.name, credentials)
 
 
 def _begin(engine: Engine, offered: list[str]) -> tuple[Mechanism, bytes | None]:
@@ -108,8 +110,9 @@ def _begin(engine: Engine, offered: list[str]) -> tuple[Mechanism, bytes | None]
     reason = ""
     kinds = _kinds(engine, offered)
     for kind in kinds:
-        for mechanism in _made(engine, kind):
+        for make in _makers(engine, kind):
             try:
+                mechanism = make()
                 return mechanism, mechanism.start()
             except MechanismUnavailableError as error:
                 reason = f"; {error.message}"
