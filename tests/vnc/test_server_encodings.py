@@ -18,7 +18,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from Xlib import X
-from Xlib.display import Display
 
 from vmconnect.vnc import _kernel
 from vmconnect.vnc.encodings import FINE_QUALITIES, QUALITIES
@@ -34,6 +33,7 @@ from .test_servers import Drawing
 from .tightvnc import tightvnc
 from .wayvnc import desktop, wayvnc
 from .writer import FORMATS
+from .x11 import x11_client
 
 PATIENCE = 30.0
 # What a colour of a pixel format may differ from the screen's.
@@ -335,45 +335,44 @@ def pump(connection: socket.socket, engine: Engine) -> None:
 @contextlib.contextmanager
 def scrolling(display: int) -> Iterator[Callable[[], Picture]]:
     """Show a window that scrolls with every key; give what takes a picture of the screen."""
-    x11 = Display(f":{display}")
-    root = x11.screen().root
-    window = root.create_window(
-        *(50, 40, 400, 300, 0, x11.screen().root_depth),
-        *(X.InputOutput, X.CopyFromParent),
-        background_pixel=0x336699,
-        event_mask=X.KeyPressMask,
-        override_redirect=1,
-    )
-    window.map()
-    x11.sync()
-    window.set_input_focus(X.RevertToParent, X.CurrentTime)
-    pen = window.create_gc(foreground=0xFFCC00, graphics_exposures=0)
-    for y in range(0, 300, 10):
-        window.fill_rectangle(pen, y * 7 % 200, y, 150, 5)
-    x11.sync()
-    over = threading.Event()
+    with x11_client(display) as x11:
+        root = x11.screen().root
+        window = root.create_window(
+            *(50, 40, 400, 300, 0, x11.screen().root_depth),
+            *(X.InputOutput, X.CopyFromParent),
+            background_pixel=0x336699,
+            event_mask=X.KeyPressMask,
+            override_redirect=1,
+        )
+        window.map()
+        x11.sync()
+        window.set_input_focus(X.RevertToParent, X.CurrentTime)
+        pen = window.create_gc(foreground=0xFFCC00, graphics_exposures=0)
+        for y in range(0, 300, 10):
+            window.fill_rectangle(pen, y * 7 % 200, y, 150, 5)
+        x11.sync()
+        over = threading.Event()
 
-    def scroll() -> None:
-        while not over.is_set():
-            if x11.pending_events():
-                x11.next_event()
-                window.copy_area(pen, window, 0, 20, 400, 280, 0, 0)
-                window.clear_area(0, 280, 400, 20)
-                x11.sync()
-            time.sleep(0.001)
+        def scroll() -> None:
+            while not over.is_set():
+                if x11.pending_events():
+                    x11.next_event()
+                    window.copy_area(pen, window, 0, 20, 400, 280, 0, 0)
+                    window.clear_area(0, 280, 400, 20)
+                    x11.sync()
+                time.sleep(0.001)
 
-    def screenshot() -> Picture:
-        image = root.get_image(0, 0, 640, 480, X.ZPixmap, 0xFFFFFFFF)
-        return as_rgb(np.frombuffer(image.data, "<u4").reshape(480, 640))
+        def screenshot() -> Picture:
+            image = root.get_image(0, 0, 640, 480, X.ZPixmap, 0xFFFFFFFF)
+            return as_rgb(np.frombuffer(image.data, "<u4").reshape(480, 640))
 
-    thread = threading.Thread(target=scroll)
-    thread.start()
-    try:
-        yield screenshot
-    finally:
-        over.set()
-        thread.join()
-        x11.close()
+        thread = threading.Thread(target=scroll)
+        thread.start()
+        try:
+            yield screenshot
+        finally:
+            over.set()
+            thread.join()
 
 
 def screen_of(machine: Qemu) -> Callable[[], Picture]:

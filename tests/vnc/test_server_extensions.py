@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from Xlib.display import Display
 
 from vmconnect.vnc import Console
 from vmconnect.vnc.engine import Engine
@@ -27,6 +26,7 @@ from .test_server_encodings import connect
 from .test_servers import Drawing
 from .tightvnc import tightvnc
 from .wire import noise
+from .x11 import x11_client
 
 Kind = TypeVar("Kind", bound=Event)
 
@@ -121,21 +121,18 @@ def told(address: Path | int, number: int, kind: type[Kind]) -> Kind:
 @contextlib.contextmanager
 def pointer(display: int) -> Iterator[None]:
     """Give an X server's screen a pointer in black and white, which TigerVNC makes of XCursors."""
-    x11 = Display(f":{display}")
-    root = x11.screen().root
-    picture, mask = (root.create_pixmap(16, 16, 1) for _ in range(2))
-    pen, rubber = (picture.create_gc(foreground=colour) for colour in (1, 0))
-    for pixmap in picture, mask:
-        pixmap.fill_rectangle(rubber, 0, 0, 16, 16)
-    mask.fill_rectangle(pen, 0, 0, 9, 12)
-    picture.fill_rectangle(pen, 2, 1, 4, 5)
-    white, black = (0xFFFF,) * 3, (0,) * 3
-    root.change_attributes(cursor=picture.create_cursor(mask, white, black, 3, 4))
-    x11.sync()
-    try:
+    with x11_client(display) as x11:
+        root = x11.screen().root
+        picture, mask = (root.create_pixmap(16, 16, 1) for _ in range(2))
+        pen, rubber = (picture.create_gc(foreground=colour) for colour in (1, 0))
+        for pixmap in picture, mask:
+            pixmap.fill_rectangle(rubber, 0, 0, 16, 16)
+        mask.fill_rectangle(pen, 0, 0, 9, 12)
+        picture.fill_rectangle(pen, 2, 1, 4, 5)
+        white, black = (0xFFFF,) * 3, (0,) * 3
+        root.change_attributes(cursor=picture.create_cursor(mask, white, black, 3, 4))
+        x11.sync()
         yield
-    finally:
-        x11.close()
 
 
 def look(shape: CursorShape) -> dict[tuple[int, int], list[int]]:
