@@ -281,8 +281,9 @@ class Console(Channel):
             message = messages.set_desktop_size(width, height, screens)
         except struct.error as error:
             raise UnsupportedError(
-                f"no screen can be {width}x{height} with {len(screens)} heads: {error}",
+                f"no screen can be {width}x{height} with {len(screens)} heads",
                 machine=self.machine,
+                hint="at most 65535 pixels a side and 255 heads can be asked for",
             ) from error
         self._send(message)
 
