@@ -20,7 +20,12 @@ from vmconnect.errors import ConnectError
 from vmconnect.streams import SocketStream, Unix, dial
 from vmconnect.vnc import Console
 
+from .authority import Authority
+
 START_SECONDS = 30.0
+
+USER, PASSWORD = "alice", "opensesame"
+"""Whom servers with users know."""
 
 
 class RealServer:
@@ -151,3 +156,24 @@ def xtigervnc(directory: Path) -> Iterator[Callable[..., RealServer]]:
             return server
 
         yield start
+
+
+@pytest.fixture
+def sasl(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let QEMU's SASL know a user."""
+    if shutil.which("saslpasswd2") is None:
+        pytest.skip("needs saslpasswd2 (apt install sasl2-bin libsasl2-modules)")
+    database = directory / "sasldb"
+    words = ["saslpasswd2", "-p", "-c", "-f", str(database), "-u", socket.gethostname(), USER]
+    subprocess.run(words, input=PASSWORD.encode(), check=True)
+    # Whoever runs QEMU reads it.
+    (directory / "qemu.conf").write_text(
+        f"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {database}\n"
+        "mech_list: gssapi scram-sha-256 scram-sha-1 digest-md5 plain anonymous\n"
+    )
+    monkeypatch.setenv("SASL_CONF_PATH", str(directory))
+
+
+@pytest.fixture
+def authority(directory: Path) -> Authority:
+    return Authority(directory / "pki")

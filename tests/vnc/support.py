@@ -24,6 +24,7 @@ SERVERS = {
     "qemu": "QEMU",
     "x11vnc": "x11vnc",
     "wayvnc": "wayvnc",
+    "tightvnc": "TightVNC",
 }
 """By the names of their cases; their versions are those of Debian 12."""
 
@@ -49,7 +50,7 @@ class Case:
 
 
 # At what quality, 0 to 9, each sends JPEG: neatvnc knows none but 0 and 9.
-_JPEG_QUALITY = {"xtigervnc": 8, "qemu": 4, "x11vnc": 9, "wayvnc": 9}
+_JPEG_QUALITY = {"xtigervnc": 8, "qemu": 4, "x11vnc": 9, "wayvnc": 9, "tightvnc": 8}
 _WAVELET_QUALITY = 5
 
 _ROWS: list[tuple[str, int]] = [
@@ -91,6 +92,7 @@ _SENT: dict[str, dict[str, tuple[tuple[Kind, ...], float]]] = {
         "TightPNG": ((Kind.PNG,), LOSSLESS),
     },
     "x11vnc": {
+        "CopyRect": ((Kind.COPY,), LOSSLESS),
         "RRE": ((Kind.RRE,), LOSSLESS),
         "CoRRE": ((Kind.CORRE,), LOSSLESS),
         "Hextile": ((Kind.HEXTILE,), LOSSLESS),
@@ -105,6 +107,15 @@ _SENT: dict[str, dict[str, tuple[tuple[Kind, ...], float]]] = {
         "Tight": ((Kind.TPIXELS,), LOSSLESS),
         _JPEG: ((Kind.JPEG,), 255),
         "ZRLE": ((Kind.ZRLE,), LOSSLESS),
+    },
+    "tightvnc": {
+        "CopyRect": ((Kind.COPY,), LOSSLESS),
+        "RRE": ((Kind.RRE,), LOSSLESS),
+        "CoRRE": ((Kind.CORRE,), LOSSLESS),
+        "Hextile": ((Kind.HEXTILE,), LOSSLESS),
+        "Zlib": ((Kind.PIXELS,), LOSSLESS),
+        "Tight": ((*_TIGHT, Kind.INDICES, Kind.GRADIENT), LOSSLESS),
+        _JPEG: ((Kind.JPEG,), 60),
     },
 }
 
@@ -130,9 +141,13 @@ LOGINS: dict[str, tuple[str, ...]] = {
         *("None", "VncAuth", "Plain", "TLSNone", "TLSVnc", "TLSPlain"),
         *("X509None", "X509Vnc", "X509Plain"),
     ),
-    "qemu": ("None", "VncAuth", "TLSNone", "TLSVnc", "X509None", "X509Vnc", "X509SASL"),
+    "qemu": (
+        *("None", "VncAuth", "TLSNone", "TLSVnc", "X509None", "X509Vnc"),
+        *("SASL", "TLSSASL", "X509SASL"),
+    ),
     "x11vnc": ("None", "VncAuth", "TLS", "TLSNone", "TLSVnc", "X509None", "X509Vnc"),
     "wayvnc": ("None", "X509Plain"),
+    "tightvnc": ("None", "VncAuth", "Tight"),
     # No server here has them; the tests play one, by its published description.
     "played": (
         *("RA2", "RA2ne", "RA2-256", "RA2ne-256", "Tight", "SASL", "TLSSASL", "Apple DH"),
@@ -148,20 +163,29 @@ _HEAD = """\
 
 Written by the tests from what they show (`VMCONNECT_WRITE_DOCS=1 pytest
 tests/vnc/test_support.py`). The servers are those of Debian 12: Xtigervnc 1.12, QEMU 7.2, x11vnc
-0.9.16 (libvncserver 0.9.14), wayvnc 0.5 (neatvnc 0.5.4) on sway without a screen.
+0.9.16 (libvncserver 0.9.14), wayvnc 0.5 (neatvnc 0.5.4) on sway without a screen, TightVNC 1.3.10.
 
 ## Encodings
 
 Each is offered alone, and the screen compared with the server's own pixel by pixel: *exact*, or
-*lossy* within bounds. `-`: offered, and never sent. Everything is also compared with a plain
-decoder (`tests/vnc/reference.py`) in {formats} pixel formats, compiled and not, cut anywhere.
+*lossy* within bounds. `-`: offered, and never sent: by its source that server cannot send it here.
+Everything is also compared with a plain decoder (`tests/vnc/reference.py`) in {formats} pixel
+formats, compiled and not, cut anywhere.
 
 """
 
 _BETWEEN = """
-CopyRect comes when something moves: a server that does not look for it, or has nothing that
-moves, sends none. Pixel formats: Xtigervnc is asked for six (32 bits in three orders and both byte
-orders, 16 bits in both, 8), QEMU for five (32, 16 in both byte orders, 8, colour map).
+What the servers have no code for: QEMU has none for RRE, CoRRE and TRLE, and sends CopyRect no more
+since 2.9; TigerVNC has none for CoRRE, Zlib and TRLE; TightVNC none for TRLE and ZRLE; libvncserver
+none for TRLE, and Debian's is built without TightPNG; neatvnc has Raw, Tight and ZRLE alone, and
+H.264 on a GPU. CopyRect comes when something moves: the Xvncs copy what X11 copies, x11vnc a window
+that scrolls after a key. Of Debian's other servers x0vncserver has TigerVNC's code, krfb and vino
+libvncserver's or less; weston 10 has no VNC yet.
+
+Pixel formats: Xtigervnc is asked for six (32 bits in three orders and both byte orders, 16 bits in
+both, 8), QEMU for five (32, 16 in both byte orders, 8, colour map), TightVNC for seven (32 in both
+byte orders and with ten bits a colour, 16 in both, 8, colour map), x11vnc for the ten bits a colour
+of an X screen of depth 30. TigerVNC takes no more than eight, and QEMU loses what is above.
 
 ## Logins
 
@@ -173,8 +197,10 @@ security type 18 with VncAuth inside; those from Plain on are VeNCrypt's (19).
 
 _FOOT = """
 RA2 in all four kinds was tried by hand with x0vncserver of TigerVNC 1.15 too. QEMU takes SASL only
-on TCP, and without a certificate only mechanisms that encrypt by themselves (Kerberos, DIGEST-MD5),
-which we lack: so TLSSASL and SASL alone are not possible with it.
+on TCP, and without a certificate only mechanisms that encrypt by themselves: DIGEST-MD5 and
+Kerberos (GSSAPI) are tried with SASL and TLSSASL, SCRAM-SHA-256 with X509SASL. The mechanisms are
+Cyrus SASL's where it is installed (libsasl2, as for virt-viewer); without it there are SCRAM, PLAIN
+and ANONYMOUS.
 """
 
 

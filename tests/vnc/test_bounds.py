@@ -12,17 +12,20 @@ import pytest
 from vmconnect.errors import ResourceError, RfbError
 from vmconnect.vnc import _kernel, pictures
 from vmconnect.vnc import engine as engine_module
-from vmconnect.vnc.encodings import jpeg
-from vmconnect.vnc.engine import Engine
+from vmconnect.vnc.damage import CAPACITY
+from vmconnect.vnc.encodings import ENCODINGS, jpeg
+from vmconnect.vnc.engine import MAX_NAME_BYTES, Engine
+from vmconnect.vnc.events import Bell, UpdateDone
 from vmconnect.vnc.extensions.clipboard import Clipboard
 from vmconnect.vnc.extensions.fence import fence
 from vmconnect.vnc.inbox import Inbox
 from vmconnect.vnc.jobs import MOST_COVERED
 from vmconnect.vnc.numpy_kernel import NumpyKernel
 from vmconnect.vnc.pixel_format import OURS
+from vmconnect.vnc.server_messages import MAX_CUT_TEXT_BYTES
 from vmconnect.vnc.walk import Kernel
 
-from .wire import connected, feed, hello, long, rectangle, update, words
+from .wire import connected, feed, hello, long, rectangle, server_init, update, words
 from .writer import FORMATS, Writer
 
 MEBI = 1 << 20
@@ -149,6 +152,49 @@ def test_colour_maps(first_and_count: tuple[int, int]) -> None:
         engine.receive(b"\1\0" + words(first, count) + bytes(6 * count))
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_clipboard_without_end(together: bool) -> None:
+    """What is kept of it has come; the rest is read past and told of."""
+    engine = connected(64, 48)
+    feed(engine, b"\3\0\0\0" + long((1 << 31) - 1), [] if together else range(8))
+    held = []
+    for _ in range(40):
+        engine.receive(bytes(MEBI))
+        held.append(len(engine.inbox.window()[0]))
+    assert max(held) <= MAX_CUT_TEXT_BYTES + MEBI
+
+
+@pytest.mark.parametrize("message", [b"", update(count=1)])
+def test_names(message: bytes) -> None:
+    if message:
+        error = refused(message + rectangle(0, 0, 0, 0, -307, long(MAX_NAME_BYTES + 1)))
+        assert f"a name of {MAX_NAME_BYTES + 1} bytes" in str(error)
+    init = server_init(8, 8)[:-8] + long(MAX_NAME_BYTES + 1)
+    with pytest.raises(RfbError, match=f"a name of {MAX_NAME_BYTES + 1} bytes"):
+        Engine().receive(b"RFB 003.008\n\1\1" + long(0) + init)
+
+
+def test_the_most_rectangles_there_can_be() -> None:
+    """They are counted by 16 bits, and what is told of them is bounded."""
+    engine = connected(640, 480)
+    one = b"".join(rectangle(i % 640, 7 * i % 480, 1, 1, 0, bytes(4)) for i in range(65535))
+    done, bell = engine.receive(update(one, count=65535) + b"\2")
+    assert isinstance(done, UpdateDone)
+    assert done.rectangles == 65535
+    assert len(done.damage) <= CAPACITY
+    assert bell == Bell()
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("place", [(640, 0, 1, 1), (0, 480, 1, 1), (600, 0, 41, 1), (0, 0, 1, 481)])
+@pytest.mark.parametrize("number", [n for n, encoding in ENCODINGS.items() if encoding.draws])
+def test_rectangles_outside_the_screen(
+    number: int, place: tuple[int, int, int, int], together: bool
+) -> None:
+    error = refused(update(rectangle(*place, number, bytes(4))), together=together)
+    assert "outside the 640x480 screen" in str(error)
+
+
 def test_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = connected(64, 48)
 
@@ -161,6 +207,34 @@ def test_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # What is drawn.
+
+
+RGB = b"abc"
+PALETTES = [
+    # Tight: three colours, and an index for a fourth; Tight has no place for more than 256.
+    (7, b"\x40\1\2" + RGB * 3 + b"\0\1\2\3\0\0\0\0\0\0", "a colour is not in its palette"),
+    # TRLE: packed, in runs, and those before when there are none.
+    (15, b"\3" + RGB * 3 + b"\xff" * 30, "a colour is not in its palette"),
+    (15, b"\x82" + RGB * 2 + b"\2" * 100, "a colour is not in its palette"),
+    (15, b"\x82" + RGB * 2 + b"\xff\x63", "a colour is not in its palette"),
+    (15, b"\x7f" + bytes(100), "of a kind that does not exist"),
+    (15, b"\x81" + bytes(100), "of a kind that does not exist"),
+    (15, b"\x11" + RGB * 17 + bytes(100), "of a kind that does not exist"),
+]
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("encoding", "body", "told"), PALETTES)
+def test_palettes(encoding: int, body: bytes, told: str, kernel: Kernel, together: bool) -> None:
+    height = 1 if encoding == 7 else 10
+    data = update(rectangle(0, 0, 10, height, encoding, body))
+    assert told in str(refused(data, kernel, together=together))
+    if encoding == 15:
+        stream = zlib.compressobj()
+        packed = stream.compress(body) + stream.flush(zlib.Z_SYNC_FLUSH)
+        data = update(rectangle(0, 0, 10, 10, 16, long(len(packed)) + packed))
+        assert "(ZRLE)" in str(refused(data, kernel, together=together))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -87,7 +87,7 @@ def test_who_pulls_nothing_is_sent_nothing_unasked() -> None:
 def test_preferences_can_change() -> None:
     engine = connected(64, 48)
     numbers = (7, FINE_QUALITIES[80], COMPRESSIONS[1])
-    engine.prefer(numbers)
+    engine.offer(numbers)
     assert engine.data_to_send() == set_encodings((7, -432, -255))
 
 

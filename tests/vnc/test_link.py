@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from vmconnect.errors import TargetError
 from vmconnect.streams import SocketStream
 from vmconnect.vnc import Console
-from vmconnect.vnc.encodings import COMPRESSIONS, ENCODINGS, MOST_OFFERED, QUALITIES
+from vmconnect.vnc.encodings import (
+    COMPRESSIONS,
+    ENCODINGS,
+    FINE_QUALITIES,
+    MOST_OFFERED,
+    OFFERED,
+    QUALITIES,
+)
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.link import LADDER, LOCAL, Link
 from vmconnect.vnc.messages import framebuffer_update_request, set_encodings
@@ -136,8 +143,23 @@ def test_what_a_choice_tells() -> None:
     assert len(numbers) == len(set(numbers)) <= MOST_OFFERED
     for number in ENCODING_NAMES.values():
         assert ENCODINGS[number].draws
-        assert len(Choice(number, 0, 0).numbers) <= MOST_OFFERED
+        numbers = Choice(number, 0, 0, 0).numbers
+        assert len(numbers) <= MOST_OFFERED
+        # What does not fit are pixels in one more way.
+        assert all(ENCODINGS[missing].draws for missing in set(OFFERED) - set(numbers))
     assert not set(Choice(7).numbers) & {*QUALITIES, *COMPRESSIONS}
+
+
+@pytest.mark.parametrize(
+    ("percent", "coarse"), [("0%", 0), ("5%", 0), ("6%", 1), ("85%", 8), ("100%", 9)]
+)
+def test_a_quality_in_percent(percent: str, coarse: int) -> None:
+    """Servers that do not know it have the nearest that they know."""
+    choice = Preference(quality=percent).applied(Choice(7, 3, 9))
+    assert choice == Choice(7, coarse, 9, int(percent[:-1]))
+    fine = FINE_QUALITIES[int(percent[:-1])]
+    assert choice.numbers[-3:] == (QUALITIES[coarse], fine, COMPRESSIONS[9])
+    assert set(OFFERED) <= set(choice.numbers)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +167,8 @@ def test_what_a_choice_tells() -> None:
     [
         ({"encoding": "jpeg2000"}, "tight"),
         ({"quality": 10}, "0 to 9"),
+        ({"quality": "101%"}, "0% to 100%"),
+        ({"quality": "-1%"}, "0% to 100%"),
         ({"quality": "best"}, "lossless"),
         ({"compression": -1}, "0 to 9"),
     ],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,17 +17,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from Xlib import X
 
 from vmconnect.vnc import _kernel
+from vmconnect.vnc.encodings import FINE_QUALITIES, QUALITIES
+from vmconnect.vnc.encodings.tight import TIGHT
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.jobs import WIRE, Jobs, Kind
+from vmconnect.vnc.messages import key_event, pointer_event
 from vmconnect.vnc.pixel_format import OURS, PixelFormat
 
 from .conftest import Qemu, RealServer
 from .support import ENCODINGS, LOSSLESS
 from .test_servers import Drawing
+from .tightvnc import tightvnc
 from .wayvnc import desktop, wayvnc
 from .writer import FORMATS
+from .x11 import x11_client
 
 PATIENCE = 30.0
 # What a colour of a pixel format may differ from the screen's.
@@ -79,8 +87,17 @@ def screen() -> NDArray[np.uint32]:
     return words
 
 
+def connect(address: Path | int) -> socket.socket:
+    """Connect to a UNIX socket, or to a port of this host."""
+    if isinstance(address, int):
+        return socket.create_connection(("127.0.0.1", address))
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(address))
+    return connection
+
+
 def decode_until(
-    address: Path,
+    address: Path | int,
     numbers: Sequence[int],
     form: PixelFormat,
     truth: Callable[[], Picture],
@@ -94,9 +111,8 @@ def decode_until(
     engine = Engine(encodings=numbers, pixel_format=form, kernel=kernel)
     end = time.monotonic() + PATIENCE
     worst = mean = float("inf")
-    with socket.socket(socket.AF_UNIX) as connection:
+    with connect(address) as connection:
         connection.settimeout(1.0)
-        connection.connect(str(address))
         while time.monotonic() < end:
             with contextlib.suppress(TimeoutError):
                 count = connection.recv_into(engine.next_buffer())
@@ -120,31 +136,31 @@ def as_rgb(words: NDArray[np.uint32]) -> Picture:
     return np.stack([words >> 16 & 255, words >> 8 & 255, words & 255], -1).astype(np.uint8)
 
 
-@pytest.fixture
-def painted(xtigervnc: Callable[..., RealServer]) -> Iterator[RealServer]:
-    server = xtigervnc("-SecurityTypes", "None", "-ac")
-    drawing = Drawing(server.display)
+@contextlib.contextmanager
+def paint(display: int) -> Iterator[Drawing]:
+    """Show the screen on an X server, whose client stays connected: it would else be reset."""
+    drawing = Drawing(display)
     for y in range(0, 480, 60):
         drawing.put(0, y, screen()[y : y + 60])
     drawing.sync()
-    yield server
+    yield drawing
     drawing.close()
 
 
 @pytest.fixture
-def x11vnc(painted: RealServer, directory: Path) -> Iterator[Path]:
+def painted(xtigervnc: Callable[..., RealServer]) -> Iterator[RealServer]:
+    server = xtigervnc("-SecurityTypes", "None", "-ac")
+    with paint(server.display):
+        yield server
+
+
+@contextlib.contextmanager
+def serving(display: int, directory: Path) -> Iterator[Path]:
+    """Serve an X display by x11vnc."""
     if shutil.which("x11vnc") is None:
         pytest.skip("needs x11vnc (apt install x11vnc)")
     address = directory / "x11vnc"
-    command = [
-        "x11vnc",
-        "-display",
-        f":{painted.display}",
-        "-unixsock",
-        str(address),
-        "-rfbport",
-        "0",
-    ]
+    command = ["x11vnc", "-display", f":{display}", "-unixsock", str(address), "-rfbport", "0"]
     command += ["-forever", "-shared", "-nopw", "-noipv6", "-quiet", "-nocursor", "-norc"]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -158,12 +174,21 @@ def x11vnc(painted: RealServer, directory: Path) -> Iterator[Path]:
         process.kill()
 
 
+@pytest.fixture
+def x11vnc(painted: RealServer, directory: Path) -> Iterator[Path]:
+    with serving(painted.display, directory) as address:
+        yield address
+
+
 def truth_of_screen() -> Picture:
     return as_rgb(screen())
 
 
 def check(
-    server: str, address: Path, truth: Callable[[], Picture], pseudo: tuple[int, ...] = (-224,)
+    server: str,
+    address: Path | int,
+    truth: Callable[[], Picture],
+    pseudo: tuple[int, ...] = (-224,),
 ) -> None:
     """Offer each encoding alone, and look at what comes."""
     for name, case in ENCODINGS[server].items():
@@ -179,8 +204,9 @@ def test_xtigervnc(painted: RealServer) -> None:
     check("xtigervnc", painted.address, truth_of_screen)
 
 
-def test_xtigervnc_copies(painted: RealServer) -> None:
-    drawing = Drawing(painted.display)
+def check_copies(server: str, address: Path | int, display: int) -> None:
+    """Move a part of the screen, and look for CopyRect."""
+    drawing = Drawing(display)
     moved = truth_of_screen()
     moved[200:250, 300:400] = moved[20:70, 10:110]
 
@@ -190,10 +216,14 @@ def test_xtigervnc_copies(painted: RealServer) -> None:
         drawing.sync()
         return moved
 
-    case = ENCODINGS["xtigervnc"]["CopyRect"]
-    seen = decode_until(painted.address, [*case.offers, -224], OURS, truth, case.tolerance)
+    case = ENCODINGS[server]["CopyRect"]
+    seen = decode_until(address, [*case.offers, -224], OURS, truth, case.tolerance)
     assert seen.kinds == case.kinds
     drawing.close()
+
+
+def test_xtigervnc_copies(painted: RealServer) -> None:
+    check_copies("xtigervnc", painted.address, painted.display)
 
 
 @pytest.mark.parametrize("form", ["rgb", "32 big", "32 high", "565", "565 big", "332"])
@@ -204,8 +234,146 @@ def test_xtigervnc_in_pixel_formats(painted: RealServer, form: str) -> None:
         decode_until(painted.address, [number, -224], FORMATS[form], truth_of_screen, tolerance)
 
 
+def test_xtigervnc_s_fine_qualities(painted: RealServer) -> None:
+    """One goes before the coarse one beside it."""
+
+    def loss(percent: int) -> float:
+        offers = (TIGHT.number, -224, QUALITIES[9], FINE_QUALITIES[percent])
+        engine = Engine(encodings=offers)
+        with connect(painted.address) as connection:
+            connection.settimeout(PATIENCE)
+            while not engine.framebuffer.drawn or engine.rectangles_left:
+                pump(connection, engine)
+        engine.receive_end()
+        return float(np.abs(engine.framebuffer.rgb().astype(int) - truth_of_screen()).mean())
+
+    assert loss(5) > 4 * loss(95) > 0
+
+
+def test_tightvnc() -> None:
+    # It would draw the pointer.
+    with tightvnc("-nocursor") as server, paint(server.display):
+        check("tightvnc", server.port, truth_of_screen)
+        check_copies("tightvnc", server.port, server.display)
+        with paint(server.display):
+            for form in ("rgb", "32 big", "10 bits", "565", "565 big", "332", "map"):
+                for number in (0, 2, 4, 5, 6, 7):
+                    tolerance = STEPS.get(form, LOSSLESS) * 10
+                    offered = [number, -224]
+                    decode_until(server.port, offered, FORMATS[form], truth_of_screen, tolerance)
+
+
 def test_x11vnc(x11vnc: Path) -> None:
     check("x11vnc", x11vnc, truth_of_screen)
+
+
+def test_ten_bits_a_colour(directory: Path) -> None:
+    """A screen of depth 30, in its own pixel format and in ours."""
+    if shutil.which("Xvfb") is None:
+        pytest.skip("needs Xvfb (apt install xvfb)")
+    reader, writer = os.pipe()
+    command = ["Xvfb", "-screen", "0", "640x480x30", "-ac", "-displayfd", str(writer)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, pass_fds=[writer]) as xvfb:
+        os.close(writer)
+        try:
+            with os.fdopen(reader) as lines:
+                display = int(lines.readline())
+            check_ten_bits(display, directory)
+        finally:
+            xvfb.kill()
+
+
+def check_ten_bits(display: int, directory: Path) -> None:
+    form = FORMATS["10 bits"]
+    words = np.random.default_rng(3).integers(0, 1 << 30, (40, 640), dtype=np.uint32)
+    words[20:] = words[0, 0]
+    drawing = Drawing(display, depth=30)
+    drawing.put(0, 100, words)
+    drawing.sync()
+    channels = [words >> np.uint32(shift) & np.uint32(1023) for shift in form.shifts]
+    truth = np.zeros((480, 640, 3), np.uint8)
+    truth[100:140] = np.rint(np.stack(channels, -1) * (255 / 1023))
+    with serving(display, directory) as address:
+        for number in (0, 2, 4, 5, 6, 7, 16):
+            decode_until(address, [number, -224], form, lambda: truth, LOSSLESS)
+        # The server divides in its own way.
+        decode_until(address, [7, -224], OURS, lambda: truth, 10)
+    drawing.close()
+
+
+def test_x11vnc_copies(painted: RealServer, x11vnc: Path) -> None:
+    """It looks for windows that scroll when a key is pressed, and soon."""
+    # Without a client's own pointer it copies with one that -nocursor leaves it without, and dies.
+    case = ENCODINGS["x11vnc"]["CopyRect"]
+    kernel = Watching()
+    engine = Engine(encodings=(*case.offers, -224, -239), kernel=kernel)
+    down, up = key_event(True, DOWN), key_event(False, DOWN)
+    end = time.monotonic() + PATIENCE
+    with scrolling(painted.display) as screenshot, connect(x11vnc) as connection:
+        connection.settimeout(0.1)
+        while not engine.framebuffer.drawn or kernel.kinds != case.kinds:
+            if engine.framebuffer.drawn and not engine.rectangles_left:
+                connection.sendall(pointer_event(0, *INSIDE) + down + up)
+            pump(connection, engine)
+            assert time.monotonic() < end
+        while not np.array_equal(engine.framebuffer.rgb(), screenshot()):
+            pump(connection, engine)
+            assert time.monotonic() < end
+    engine.receive_end()
+
+
+DOWN = 0xFF54
+INSIDE = 200, 200
+
+
+def pump(connection: socket.socket, engine: Engine) -> None:
+    """Take what comes within the connection's time-out, and answer."""
+    with contextlib.suppress(TimeoutError):
+        engine.received(connection.recv_into(engine.next_buffer()))
+    connection.sendall(engine.data_to_send())
+
+
+@contextlib.contextmanager
+def scrolling(display: int) -> Iterator[Callable[[], Picture]]:
+    """Show a window that scrolls with every key; give what takes a picture of the screen."""
+    with x11_client(display) as x11:
+        root = x11.screen().root
+        window = root.create_window(
+            *(50, 40, 400, 300, 0, x11.screen().root_depth),
+            *(X.InputOutput, X.CopyFromParent),
+            background_pixel=0x336699,
+            event_mask=X.KeyPressMask,
+            override_redirect=1,
+        )
+        window.map()
+        x11.sync()
+        window.set_input_focus(X.RevertToParent, X.CurrentTime)
+        pen = window.create_gc(foreground=0xFFCC00, graphics_exposures=0)
+        for y in range(0, 300, 10):
+            window.fill_rectangle(pen, y * 7 % 200, y, 150, 5)
+        x11.sync()
+        over = threading.Event()
+
+        def scroll() -> None:
+            while not over.is_set():
+                if x11.pending_events():
+                    x11.next_event()
+                    window.copy_area(pen, window, 0, 20, 400, 280, 0, 0)
+                    window.clear_area(0, 280, 400, 20)
+                    x11.sync()
+                time.sleep(0.001)
+
+        def screenshot() -> Picture:
+            image = root.get_image(0, 0, 640, 480, X.ZPixmap, 0xFFFFFFFF)
+            return as_rgb(np.frombuffer(image.data, "<u4").reshape(480, 640))
+
+        thread = threading.Thread(target=scroll)
+        thread.start()
+        try:
+            yield screenshot
+        finally:
+            over.set()
+            thread.join()
 
 
 def screen_of(machine: Qemu) -> Callable[[], Picture]:

@@ -1,4 +1,4 @@
-"""Every login that a server here has, against that server: QEMU, Xtigervnc, x11vnc.
+"""Every login that a server here has, against that server.
 
 RA2, Apple's and Microsoft's logins are in test_logins.py, against servers that the tests play:
 no server of Debian 12 has them.
@@ -22,18 +22,22 @@ import pytest
 from vmconnect.deadline import Deadline
 from vmconnect.errors import AuthenticationError, ConnectionLostError, RfbError, TrustError
 from vmconnect.streams import Stream, Tcp, Unix, dial
-from vmconnect.vnc import Console
+from vmconnect.vnc import Console, handshake
 from vmconnect.vnc.png import encode_png
 from vmconnect.vnc.policy import Policy, ServerKey
+from vmconnect.vnc.security import NONE, Login
+from vmconnect.vnc.security.tight import TIGHT
+from vmconnect.vnc.security.vncauth import VNC_AUTH
 
 from .authority import Authority
-from .conftest import Qemu, RealServer
+from .conftest import PASSWORD, USER, Qemu, RealServer
 from .support import LOGINS
+from .tightvnc import tightvnc
 from .wayvnc import desktop, wayvnc
 
 PATIENCE = 30.0
 ATTEMPTS = 4
-USER, PASSWORD, NAME = "alice", "opensesame", "console.example"
+NAME = "console.example"
 # What VncAuth makes of it.
 SHORT = PASSWORD[:8]
 
@@ -46,11 +50,6 @@ class Keys:
 
     def __call__(self, key: ServerKey) -> None:
         self.seen.append(key)
-
-
-@pytest.fixture
-def authority(directory: Path) -> Authority:
-    return Authority(directory / "pki")
 
 
 @dataclasses.dataclass
@@ -101,28 +100,14 @@ def test_the_document_tells_of_these() -> None:
     assert [login for login, _, _ in QEMU_KINDS] == list(LOGINS["qemu"])
     assert [login for login, _ in XTIGERVNC_KINDS] == list(LOGINS["xtigervnc"])
     assert {"TLS", *(login for login, _, _ in X11VNC_KINDS)} == set(LOGINS["x11vnc"])
+    made = {login for login, _ in TIGHTVNC_KINDS} | {kind.name for _, kind in TIGHTVNC_KINDS}
+    assert made == set(LOGINS["tightvnc"])
 
 
 # QEMU.
 
 
-@pytest.fixture
-def sasl(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let QEMU's SASL know a user."""
-    if shutil.which("saslpasswd2") is None:
-        pytest.skip("needs saslpasswd2 (apt install sasl2-bin libsasl2-modules)")
-    database = directory / "sasldb"
-    words = ["saslpasswd2", "-p", "-c", "-f", str(database), "-u", socket.gethostname(), USER]
-    subprocess.run(words, input=PASSWORD.encode(), check=True)
-    # Whoever runs QEMU reads it.
-    (directory / "qemu.conf").write_text(
-        f"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {database}\n"
-        "mech_list: scram-sha-256 scram-sha-1 digest-md5 plain anonymous\n"
-    )
-    monkeypatch.setenv("SASL_CONF_PATH", str(directory))
-
-
-# Without a certificate QEMU wants a SASL mechanism that encrypts by itself: Kerberos, say.
+# Without a certificate QEMU wants a SASL mechanism that encrypts by itself: DIGEST-MD5 here.
 QEMU_KINDS = [
     ("None", "", False),
     ("VncAuth", ",password=on", False),
@@ -130,6 +115,8 @@ QEMU_KINDS = [
     ("TLSVnc", ",tls-creds=tls0,password=on", True),
     ("X509None", ",tls-creds=x5090", True),
     ("X509Vnc", ",tls-creds=x5090,password=on", True),
+    ("SASL", ",sasl=on", True),
+    ("TLSSASL", ",tls-creds=tls0,sasl=on", True),
     ("X509SASL", ",tls-creds=x5090,sasl=on", True),
 ]
 
@@ -147,7 +134,7 @@ def test_qemu(
     check(door.open(policy, user, password), login, encrypted=encrypted)
     assert [key.kind for key in keys.seen] == ["x509"] * login.startswith("X509")
     if asks:
-        with pytest.raises(AuthenticationError, match=f"{login}|SCRAM"):
+        with pytest.raises(AuthenticationError, match=f"{login}|SCRAM|DIGEST"):
             door.open(policy, user, "wrong")
 
 
@@ -258,6 +245,17 @@ def pam(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAM_WRAPPER_SERVICE_DIR", str(services))
 
 
+def password_file(directory: Path) -> Path:
+    """Make what the Xvncs read for VncAuth."""
+    passwords = directory / "passwords"
+    passwords.write_bytes(
+        subprocess.run(
+            ["tigervncpasswd", "-f"], input=SHORT.encode(), stdout=subprocess.PIPE, check=True
+        ).stdout
+    )
+    return passwords
+
+
 XTIGERVNC_KINDS = [
     ("None", False),
     ("VncAuth", False),
@@ -281,12 +279,7 @@ def test_xtigervnc(
     encrypted: bool,
 ) -> None:
     certificate, key = authority.issue("server", NAME)
-    passwords = directory / "passwords"
-    passwords.write_bytes(
-        subprocess.run(
-            ["tigervncpasswd", "-f"], input=SHORT.encode(), stdout=subprocess.PIPE, check=True
-        ).stdout
-    )
+    passwords = password_file(directory)
     server = xtigervnc(
         *("-SecurityTypes", login, "-PasswordFile", str(passwords), "-PlainUsers", USER),
         *("-X509Cert", str(certificate), "-X509Key", str(key)),
@@ -341,6 +334,30 @@ def test_wayvnc(directory: Path, authority: Authority) -> None:
             # Its refusal says that all is well, and then nothing that makes sense.
             with pytest.raises(RfbError):
                 door.open(policy, USER, "wrong")
+
+
+# TightVNC.
+
+
+TIGHTVNC_KINDS = [("None", NONE), ("VncAuth", VNC_AUTH), ("None", TIGHT), ("VncAuth", TIGHT)]
+
+
+@pytest.mark.parametrize(("login", "kind"), TIGHTVNC_KINDS)
+def test_tightvnc(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, login: str, kind: Login
+) -> None:
+    # It offers its own type beside the old one, which would be taken.
+    monkeypatch.setattr(handshake, "LOGINS", (kind,))
+    options = ["-rfbauth", str(password_file(directory))] if login == "VncAuth" else []
+    with tightvnc(*options) as server:
+        door = Door(lambda deadline: dial(Tcp("127.0.0.1", server.port), deadline))
+        password = SHORT if options else None
+        console = door.open(None, None, password)
+        assert console._engine.capabilities_follow is (kind is TIGHT)
+        check(console, login, encrypted=False)
+        if password:
+            with pytest.raises(AuthenticationError, match=login):
+                door.open(None, None, "wrong")
 
 
 # x11vnc.

@@ -14,7 +14,7 @@ import pytest
 
 from vmconnect.errors import AuthenticationError, ConnectionLostError, UnsupportedError
 from vmconnect.vnc import Console
-from vmconnect.vnc.events import Event, Resized, ResizeStatus, ScancodesAccepted
+from vmconnect.vnc.events import Event, Resized, ResizeStatus, ScancodesAccepted, Screen
 from vmconnect.vnc.framebuffer import Pixels
 
 from .conftest import Qemu, RealServer
@@ -143,7 +143,8 @@ def test_qemu_goes_away(qemu: Callable[..., Qemu]) -> None:
 class Drawing:
     """An X11 client that draws on the root window (X Window System Protocol, version 11)."""
 
-    def __init__(self, display: int):
+    def __init__(self, display: int, depth: int = 24):
+        self._depth = depth
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(PATIENCE)
         self._socket.connect(f"/tmp/.X11-unix/X{display}")
@@ -171,7 +172,7 @@ class Drawing:
     def put(self, x: int, y: int, pixels: Pixels) -> None:
         """PutImage, ZPixmap."""
         height, width = pixels.shape
-        head = struct.pack("<IIHHhhBBxx", self._root, self._gc, width, height, x, y, 0, 24)
+        head = struct.pack("<IIHHhhBBxx", self._root, self._gc, width, height, x, y, 0, self._depth)
         self._ask(72, 2, head + pixels.astype("<u4").tobytes())
 
     def copy(  # noqa: PLR0917 (the protocol's)
@@ -229,6 +230,25 @@ def test_xtigervnc_takes_another_size(drawing: tuple[RealServer, Drawing]) -> No
         expected = console.pixels()
         expected[200:, 300:] = noise(33, 22)
         wait_for_picture(console, lambda: expected)
+
+
+def test_xtigervnc_takes_two_heads(drawing: tuple[RealServer, Drawing]) -> None:
+    server, _ = drawing
+    with server.open() as console:
+        (only,) = console.screens
+        heads = Screen(only.id, 0, 0, 500, 400), Screen(only.id + 1, 500, 0, 300, 400)
+        assert console.resize(800, 400, PATIENCE, screens=heads) is ResizeStatus.OK
+        assert console.size == (800, 400)
+        areas = sorted((head.x, head.width, head.height) for head in console.screens)
+        assert areas == [(0, 500, 400), (500, 300, 400)]
+        # One that lies outside.
+        with pytest.raises(UnsupportedError, match="takes no such size"):
+            console.resize(800, 400, PATIENCE, screens=[Screen(only.id, 700, 0, 300, 400)])
+        with pytest.raises(UnsupportedError, match="no screen can be 70000x400 with 1 heads"):
+            console.request_size(70000, 400)
+        with pytest.raises(UnsupportedError, match="with 256 heads"):
+            console.request_size(800, 400, heads[:1] * 256)
+        assert console.alive
 
 
 def test_xtigervnc_takes_no_scancodes_unless_it_says_so(

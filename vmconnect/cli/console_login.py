@@ -29,7 +29,10 @@ def add_console_options(parser: argparse.ArgumentParser) -> None:
     )
     picture.add_argument("--encoding", metavar="NAME", help="tight, zrle, hextile, raw...")
     picture.add_argument(
-        "--quality", metavar="0..9", type=_quality, help="what may be lost; lossless: nothing"
+        "--quality",
+        metavar="0..9",
+        type=_quality,
+        help="what may be lost, also as 0%% to 100%%; lossless: nothing",
     )
     picture.add_argument("--compression", metavar="0..9", type=int, help="how hard it is tried")
     group = parser.add_argument_group(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
@@ -264,10 +265,13 @@ class Console(Channel):
         """
         self._send(messages.framebuffer_update_request(incremental, 0, 0, *self.size))
 
-    def request_size(self, width: int, height: int) -> None:
+    def request_size(self, width: int, height: int, screens: Sequence[Screen] = ()) -> None:
         """Ask for another size of the screen, and let a `Resized` event tell what came of it.
 
-        Raises UnsupportedError if the server has not said that it can be asked.
+        ``screens`` are the heads within it, at most 255; without them there is one.
+
+        Raises UnsupportedError if the server has not said that it can be asked, or cannot be
+        asked for so much.
         """
         if not self._engine.resizable:
             raise UnsupportedError(
@@ -275,14 +279,27 @@ class Console(Channel):
                 machine=self.machine,
                 hint="set the size inside the guest",
             )
-        first = self._engine.screens[0] if self._engine.screens else Screen(0, 0, 0, 0, 0)
-        screen = Screen(first.id, 0, 0, width, height, first.flags)
-        self._send(messages.set_desktop_size(width, height, [screen]))
+        if not screens:
+            first = self._engine.screens[0] if self._engine.screens else Screen(0, 0, 0, 0, 0)
+            screens = [Screen(first.id, 0, 0, width, height, first.flags)]
+        try:
+            message = messages.set_desktop_size(width, height, screens)
+        except struct.error as error:
+            raise UnsupportedError(
+                f"no screen can be {width}x{height} with {len(screens)} heads",
+                machine=self.machine,
+                hint="at most 65535 pixels a side and 255 heads can be asked for",
+            ) from error
+        self._send(message)
 
     def resize(
-        self, width: int, height: int, timeout: Deadline | float | None = 10.0
+        self,
+        width: int,
+        height: int,
+        timeout: Deadline | float | None = 10.0,
+        screens: Sequence[Screen] = (),
     ) -> ResizeStatus:
-        """Ask for another size of the screen and wait for the server's answer.
+        """Ask for another size of the screen, as `request_size` does, and wait for the answer.
 
         Returns OK when the screen has it, FORWARDED when the guest was told and may follow later
         or never. Raises UnsupportedError if the server refuses, DeadlineError.
@@ -295,7 +312,7 @@ class Console(Channel):
 
         self.subscribe(note)
         try:
-            self.request_size(width, height)
+            self.request_size(width, height, screens)
             self.wait_for(lambda _: bool(answers), timeout)
         finally:
             self.unsubscribe(note)

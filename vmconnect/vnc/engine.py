@@ -39,7 +39,7 @@ from vmconnect.vnc.security import NONE, Login
 from vmconnect.vnc.server_messages import SERVER_MESSAGES
 from vmconnect.vnc.states import TRANSITIONS, State
 from vmconnect.vnc.text import printable
-from vmconnect.vnc.tunnel import Tunnel
+from vmconnect.vnc.tunnel import NestedTunnel, Tunnel
 from vmconnect.vnc.walk import Kernel, Walk, best_kernel
 
 __all__ = ["MAX_NAME_BYTES", "MAX_UNSENT_BYTES", "Engine"]
@@ -95,6 +95,8 @@ class Engine:
         """Whether the server has proved who it is."""
         self.capabilities_follow = False
         """Whether Tight's lists come after ServerInit."""
+        self.layer: Tunnel | None = None
+        """What the login lets all go through after the SecurityResult."""
         self.framebuffer = framebuffer or Framebuffer()
         self.shared = shared
         self.inbox = Inbox()
@@ -169,8 +171,7 @@ class Engine:
                 self._show(view[position : position + count])
                 position += count
                 self._step()
-        if self._tunnel is not None:
-            self._drain(self._tunnel)
+        self._drain()
         return self.events()
 
     def next_buffer(self) -> memoryview:
@@ -193,8 +194,7 @@ class Engine:
             self._show(self._buffer[:count])
             self.inbox.commit(count)
             self._step()
-        if self._tunnel is not None:
-            self._drain(self._tunnel)
+        self._drain()
         return self.events()
 
     def receive_end(self) -> VmconnectError:
@@ -248,7 +248,7 @@ class Engine:
         self.encodings = tuple(numbers)
         self.walk.wavelet_level = wavelet_level(coarse_quality(self.encodings))
         self.send(messages.set_encodings(self.encodings))
-        if lossy and coarse_quality(self.encodings) is None:
+        if self.pull and lossy and coarse_quality(self.encodings) is None:
             # What was lost before is wanted now.
             self.request_update(incremental=False)
 
@@ -288,18 +288,16 @@ class Engine:
     @property
     def tunnelled(self) -> bool:
         """Whether all that is said from now on is encrypted."""
-        return self._tunnel is not None
+        return self._tunnel is not None and self._tunnel.encrypts
 
     def enter_tunnel(self, tunnel: Tunnel) -> None:
         """Let all from here on go through a tunnel, also what came already and is unread.
 
-        Raises RfbError in a tunnel.
+        There may be a tunnel already, around it.
         """
-        if self._tunnel is not None:
-            raise self.error("a tunnel within a tunnel")
         self._clear = self.data_to_send()
-        self._tunnel = tunnel
         tunnel.feed(self.inbox.take(self.inbox.available))
+        self._tunnel = tunnel if self._tunnel is None else NestedTunnel(self._tunnel, tunnel)
 
     def error(self, what: str) -> RfbError:
         """Return the error that the server sent ``what``, with the message and the place."""
@@ -346,12 +344,6 @@ class Engine:
         self.send(messages.set_encodings(self.encodings))
         if self.pull:
             self.request_update(incremental=False)
-
-    def prefer(self, encodings: Sequence[int]) -> None:
-        """Tell the server of other encodings, or others first, from its next update on."""
-        self.encodings = tuple(encodings)
-        self.walk.wavelet_level = wavelet_level(coarse_quality(self.encodings))
-        self.send(messages.set_encodings(self.encodings))
 
     def change_format(self, pixel_format: PixelFormat) -> None:
         """Read pixels in another format, as the server has decided, from now on."""
@@ -423,14 +415,14 @@ class Engine:
             self.close()
             raise
 
-    def _drain(self, tunnel: Tunnel) -> None:
-        """Read all that a tunnel has let through."""
-        if not tunnel.established:
+    def _drain(self) -> None:
+        """Read all that the tunnel has let through, if we are in one."""
+        if self._tunnel is not None and not self._tunnel.established:
             self._step()
-        while True:
+        while self._tunnel is not None:
             target = self.inbox.next_buffer()
             try:
-                count = tunnel.read_into(target)
+                count = self._tunnel.read_into(target)
             except BaseException:
                 self.close()
                 raise

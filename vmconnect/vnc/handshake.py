@@ -48,6 +48,8 @@ def handshake(engine: Engine) -> Reading[None]:
     if engine.login is not NONE or minor >= 8:
         engine.enter(State.SECURITY_RESULT, "SecurityResult")
         yield from _security_result(engine, minor)
+    if engine.layer is not None:
+        engine.enter_tunnel(engine.layer)
     engine.enter(State.INIT, "ServerInit")
     yield from _init(engine)
 

@@ -18,6 +18,7 @@ class EaxTunnel:
     """Messages of up to 65,535 bytes both ways; see `vmconnect.vnc.tunnel.Tunnel`."""
 
     established = True
+    encrypts = True
 
     def __init__(self, sending: EaxCipher, receiving: EaxCipher):
         self._sending = sending

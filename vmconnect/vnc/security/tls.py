@@ -38,6 +38,8 @@ class TlsTunnel:
     ``proof`` says whether the server has to show a certificate; ``proved``, whether it did.
     """
 
+    encrypts = True
+
     def __init__(self, policy: Policy, proof: Proof):
         self.established = False
         self.proved = False
