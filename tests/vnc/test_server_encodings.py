@@ -48,8 +48,6 @@ class Watching:
     def __init__(self) -> None:
         self.kinds: set[Kind] = set()
         self.Format: Any = _kernel.Format
-        self.draw_hextile: Any = _kernel.draw_hextile
-        self.draw_zrle: Any = _kernel.draw_zrle
 
     def Table(self, jobs: Jobs) -> tuple[Jobs, Any]:  # noqa: N802 (the kernel's name for it)
         return jobs, _kernel.Table(jobs)
@@ -62,6 +60,14 @@ class Watching:
         self, data: memoryview, table: Any, count: int, stream: int
     ) -> tuple[bytes | memoryview, int]:
         return _kernel.gather(data, table[1], count, stream)
+
+    def draw_hextile(self, *arguments: Any) -> tuple[int, int, int]:
+        self.kinds.add(Kind.HEXTILE)
+        return _kernel.draw_hextile(*arguments)
+
+    def draw_zrle(self, *arguments: Any) -> tuple[int, int, int]:
+        self.kinds.add(Kind.ZRLE)
+        return _kernel.draw_zrle(*arguments)
 
     def draw(self, data: memoryview, form: Any, table: Any, *rest: Any) -> tuple[int, int, int]:
         jobs = table[0][: rest[1]]
