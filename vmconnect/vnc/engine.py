@@ -9,6 +9,7 @@ happened, and `Engine.data_to_send` what is to be sent. Bytes may be cut anywher
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ from vmconnect.vnc.events import Event, LedState, Screen
 from vmconnect.vnc.extensions import Clipboard
 from vmconnect.vnc.extensions.continuous_updates import enable_continuous_updates
 from vmconnect.vnc.framebuffer import MAX_PIXELS, MAX_SIDE, Framebuffer
+from vmconnect.vnc.h264_streams import H264Streams
 from vmconnect.vnc.handshake import handshake
 from vmconnect.vnc.inbox import EndOfStreamError, Inbox, Reading
 from vmconnect.vnc.layout import Layout
@@ -122,6 +124,9 @@ class Engine:
         self.walk.wavelet_level = wavelet_level(coarse_quality(self.encodings))
         self.jpeg_tables: dict[int, bytes] = {}
         """The tables of the last picture in encoding JPEG, by marker."""
+        self.h264_streams = H264Streams()
+        self.tally: Counter[int] | None = None
+        """Where rectangles are counted by the number of their encoding, if somebody wants that."""
         self._colour_map = np.zeros(256, np.uint32)
         self._use(pixel_format)
         self.damage = DamageList()
