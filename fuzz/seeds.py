@@ -89,7 +89,7 @@ def seeds(name: str, count: int = 60) -> list[bytes]:
 
 def _h264() -> list[bytes]:
     """Return streams of a few frames, of each kind, for rectangles of their size and smaller."""
-    found = []
+    found: list[bytes] = []
     kinds: list[dict[str, str]] = [
         {"profile": "baseline"},
         {"profile": "main", "x264opts": "slices=3"},

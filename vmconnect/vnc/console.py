@@ -125,6 +125,7 @@ class Console(Channel):
         shared: bool = True,
         timeout: Deadline | float | None = 10.0,
         framebuffer: Framebuffer | None = None,
+        tap: Callable[[memoryview], object] | None = None,
     ) -> Self:
         """Connect by ``opener``, log in, and return the console when the server has let us in.
 
@@ -133,7 +134,7 @@ class Console(Channel):
         ``policy`` says what the server must prove (see `vmconnect.vnc.policy.Policy`). What
         encodings are asked for follows from ``preference`` and from how fast the link turns out
         to be (``console.link``), or is if it is ``local``. ``shared`` leaves other clients
-        connected.
+        connected. ``tap`` is the engine's: `Recorder.write`, say, which records the session.
 
         Raises what ``opener`` does; DeadlineError if the server does not answer in time,
         RfbError if it is no VNC server or a broken one, AuthenticationError if it refuses the
@@ -152,6 +153,7 @@ class Console(Channel):
             framebuffer=framebuffer,
             shared=shared,
             encodings=link.choice.numbers,
+            tap=tap,
         )
         try:
             stream = opener(clock.deadline)

@@ -1,0 +1,104 @@
+"""``vmconnect record``: what a machine's VNC server sends, with times, in a file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmconnect.cli.console_login import add_console_options, open_console
+from vmconnect.cli.progress import Bar
+from vmconnect.cli.quantity import mebibytes, positive_seconds
+from vmconnect.cli.voice import printable, say
+from vmconnect.deadline import Deadline
+from vmconnect.errors import ConnectionLostError, DeadlineError
+from vmconnect.session import connect
+
+if TYPE_CHECKING:
+    from vmconnect.vnc import Console
+    from vmconnect.vnc.events import Event
+    from vmconnect.vnc.recording import Recorder
+
+__all__ = ["configure", "run"]
+
+# How often the progress is brought up to date (seconds).
+_PULSE = 0.25
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.epilog = (
+        "It goes on until Ctrl-C, the end of --time, or of the connection. vmconnect replay shows "
+        "what was recorded. The file holds all that is seen on the screen and nothing of the "
+        "login; nobody else may read it."
+    )
+    parser.add_argument("target", metavar="TARGET", help="the machine")
+    parser.add_argument(
+        "-o", dest="output", metavar="FILE", type=Path, required=True, help="where to write it"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite FILE if it exists")
+    parser.add_argument(
+        "--time", metavar="SECONDS", type=positive_seconds, help="for how long (default: no end)"
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=10.0,
+        help="how long connecting may take (default: 10)",
+    )
+    add_console_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Record the session and return the exit code."""
+    from vmconnect.vnc.recording import Recorder
+
+    with (
+        connect(arguments.target, arguments.timeout) as session,
+        Recorder(arguments.output, overwrite=arguments.force) as recorder,
+    ):
+        console = open_console(session, arguments, arguments.timeout, recorder.write)
+        counter = _Counter()
+        console.subscribe(counter.count)
+        with contextlib.suppress(KeyboardInterrupt):
+            _follow(console, recorder, counter, arguments.time)
+        reason = console.reason
+        console.close()
+        recorder.close()
+        say(f"{recorder.path}: {_account(recorder, counter)}")
+    if reason is not None:
+        if not isinstance(reason, ConnectionLostError):
+            raise reason
+        say(str(reason))
+    return 0
+
+
+class _Counter:
+    """Counts the updates of a console."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+
+    def count(self, event: Event) -> None:
+        from vmconnect.vnc.events import UpdateDone
+
+        self.updates += isinstance(event, UpdateDone)
+
+
+def _follow(console: Console, recorder: Recorder, counter: _Counter, limit: float | None) -> None:
+    """Show how far it is, until the end of the time or of the connection."""
+    deadline = Deadline(limit)
+    with Bar(delay=0.0) as bar:
+        while console.alive and not deadline.passed:
+            bar.step(f"{printable(console.machine)}: {_account(recorder, counter)}")
+            if limit is not None:
+                bar.advance(round(limit - (deadline.remaining() or 0.0)), round(limit))
+            with contextlib.suppress(DeadlineError):
+                console.wait_for(lambda each: not each.alive, deadline.sooner(_PULSE))
+
+
+def _account(recorder: Recorder, counter: _Counter) -> str:
+    seconds, updates = recorder.seconds, counter.updates
+    return f"{seconds:.1f} s, {updates} updates, {mebibytes(recorder.bytes)}"
