@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import math
 
-__all__ = ["mebibytes", "positive", "positive_seconds", "seconds"]
+__all__ = ["amount", "positive", "positive_seconds", "seconds"]
 
 
-def mebibytes(count: int) -> str:
+def amount(count: int) -> str:
     """Return a number of bytes as people read it."""
-    return f"{count / (1 << 20):.1f} MiB"
+    size, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.1f} {unit}" if size != count else f"{count} {unit}"
 
 
 def seconds(text: str) -> float:

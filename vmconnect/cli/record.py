@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vmconnect.cli.console_login import add_console_options, open_console
 from vmconnect.cli.progress import Bar
-from vmconnect.cli.quantity import mebibytes, positive_seconds
+from vmconnect.cli.quantity import amount, positive_seconds
 from vmconnect.cli.voice import printable, say
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ConnectionLostError, DeadlineError
@@ -17,7 +17,6 @@ from vmconnect.session import connect
 
 if TYPE_CHECKING:
     from vmconnect.vnc import Console
-    from vmconnect.vnc.events import Event
     from vmconnect.vnc.recording import Recorder
 
 __all__ = ["configure", "run"]
@@ -60,14 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         Recorder(arguments.output, overwrite=arguments.force) as recorder,
     ):
         console = open_console(session, arguments, arguments.timeout, recorder.write)
-        counter = _Counter()
-        console.subscribe(counter.count)
         with contextlib.suppress(KeyboardInterrupt):
-            _follow(console, recorder, counter, arguments.time)
+            _follow(console, recorder, arguments.time)
         reason = console.reason
         console.close()
         recorder.close()
-        say(f"{recorder.path}: {_account(recorder, counter)}")
+        say(f"{recorder.path}: {_account(console, recorder)}")
     if reason is not None:
         if not isinstance(reason, ConnectionLostError):
             raise reason
@@ -75,30 +72,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-class _Counter:
-    """Counts the updates of a console."""
-
-    def __init__(self) -> None:
-        self.updates = 0
-
-    def count(self, event: Event) -> None:
-        from vmconnect.vnc.events import UpdateDone
-
-        self.updates += isinstance(event, UpdateDone)
-
-
-def _follow(console: Console, recorder: Recorder, counter: _Counter, limit: float | None) -> None:
+def _follow(console: Console, recorder: Recorder, limit: float | None) -> None:
     """Show how far it is, until the end of the time or of the connection."""
     deadline = Deadline(limit)
     with Bar(delay=0.0) as bar:
         while console.alive and not deadline.passed:
-            bar.step(f"{printable(console.machine)}: {_account(recorder, counter)}")
+            bar.step(f"{printable(console.machine)}: {_account(console, recorder)}")
             if limit is not None:
                 bar.advance(round(limit - (deadline.remaining() or 0.0)), round(limit))
             with contextlib.suppress(DeadlineError):
                 console.wait_for(lambda each: not each.alive, deadline.sooner(_PULSE))
 
 
-def _account(recorder: Recorder, counter: _Counter) -> str:
-    seconds, updates = recorder.seconds, counter.updates
-    return f"{seconds:.1f} s, {updates} updates, {mebibytes(recorder.bytes)}"
+def _account(console: Console, recorder: Recorder) -> str:
+    seconds, updates = recorder.seconds, console.framebuffer.generation
+    return f"{seconds:.1f} s, {updates} updates, {amount(recorder.bytes)}"

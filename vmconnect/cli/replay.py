@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmconnect.cli.progress import Bar
-from vmconnect.cli.quantity import mebibytes, positive, positive_seconds, seconds
+from vmconnect.cli.quantity import amount, positive, positive_seconds, seconds
 from vmconnect.cli.voice import printable, say
 from vmconnect.errors import TargetError, UnsupportedError
 
@@ -26,8 +26,8 @@ _MOST_SIZES = 8
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.epilog = (
-        "FILE is what vmconnect record has written, or one of TigerVNC's recordings. Of one that is "
-        "cut or damaged, all is shown that came before; the exit code is 1 then."
+        "FILE is what vmconnect record has written, or one of TigerVNC's recordings. Of one that "
+        "is cut or damaged, all is shown that came before; the exit code is 1 then."
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the recording")
     parser.add_argument(
@@ -181,7 +181,7 @@ def _info(arguments: argparse.Namespace) -> VmconnectError | None:
 def _figures(summary: Summary) -> Iterable[tuple[str, str]]:
     yield "desktop", printable(summary.name) or "-"
     yield "duration", f"{summary.seconds:.1f} s"
-    yield "bytes", f"{summary.bytes:,} ({mebibytes(summary.bytes)})"
+    yield "bytes", f"{summary.bytes:,} ({amount(summary.bytes)})"
     yield "updates", f"{summary.updates:,}"
     sizes = [f"{width}x{height}" for width, height in summary.sizes]
     left = len(sizes) - _MOST_SIZES
