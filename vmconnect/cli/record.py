@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         reason = console.reason
         console.close()
         recorder.close()
-        say(f"{recorder.path}: {_account(console, recorder)}")
+        say(f"{recorder.path}: {recorder.seconds:.1f} s, {_account(console, recorder)}")
     if reason is not None:
         if not isinstance(reason, ConnectionLostError):
             raise reason
@@ -77,7 +77,7 @@ def _follow(console: Console, recorder: Recorder, limit: float | None) -> None:
     deadline = Deadline(limit)
     with Bar(delay=0.0) as bar:
         while console.alive and not deadline.passed:
-            bar.step(f"{printable(console.machine)}: {_account(console, recorder)}")
+            bar.step(f"Recording {printable(console.machine)}: {_account(console, recorder)}")
             if limit is not None:
                 bar.advance(round(limit - (deadline.remaining() or 0.0)), round(limit))
             with contextlib.suppress(DeadlineError):
@@ -85,5 +85,4 @@ def _follow(console: Console, recorder: Recorder, limit: float | None) -> None:
 
 
 def _account(console: Console, recorder: Recorder) -> str:
-    seconds, updates = recorder.seconds, console.framebuffer.generation
-    return f"{seconds:.1f} s, {updates} updates, {amount(recorder.bytes)}"
+    return f"{console.framebuffer.generation} updates, {amount(recorder.bytes)}"

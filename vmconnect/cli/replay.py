@@ -181,7 +181,7 @@ def _info(arguments: argparse.Namespace) -> VmconnectError | None:
 def _figures(summary: Summary) -> Iterable[tuple[str, str]]:
     yield "desktop", printable(summary.name) or "-"
     yield "duration", f"{summary.seconds:.1f} s"
-    yield "bytes", f"{summary.bytes:,} ({amount(summary.bytes)})"
+    yield "received", amount(summary.bytes)
     yield "updates", f"{summary.updates:,}"
     sizes = [f"{width}x{height}" for width, height in summary.sizes]
     left = len(sizes) - _MOST_SIZES

@@ -1,4 +1,4 @@
-"""The screen of a recording at times: never half an update, but at the end of one that is cut."""
+"""The screen of a recording at times: no update half done, but at the end of one that is cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vmconnect.errors import ResourceError
 from vmconnect.replay.replay import Replay
 from vmconnect.vnc.framebuffer import Pixels
 
@@ -28,34 +27,27 @@ class Frame:
 def frame_at(replay: Replay, at: float | None = None) -> Frame:
     """Return the screen at a time, or at the end, of a replay at its beginning.
 
-    What is being drawn at that time is waited for. Raises ResourceError if nothing is drawn.
+    Where nothing is drawn by then, it is the first that is. Raises `Replay.nothing` if none is.
     """
     replay.read(math.inf if at is None else at)
-    while not replay.whole and not replay.ended:
+    while not replay.updates and not replay.ended:
         replay.read(replay.next_at)
     if not replay.drawn:
-        raise _nothing(replay)
+        raise replay.nothing()
     return Frame(0, replay.at if at is None else max(at, replay.at), replay.pixels())
 
 
 def frames(replay: Replay, every: float) -> Iterator[Frame]:
     """Yield the screen at each multiple of ``every`` at which it is not what it was before.
 
-    The last frame is as the recording ends. Raises ResourceError if nothing is drawn in it.
+    The last frame is as the recording ends. Raises `Replay.nothing` if nothing is drawn in it.
     """
-    number = shown = -1
+    number, shown = -1, 0
     while not replay.ended:
         number = max(number + 1, math.ceil(replay.next_at / every))
         replay.read(max(number * every, replay.next_at))
-        generation = replay.engine.framebuffer.generation
-        new = replay.whole and generation != shown
-        cut = replay.next_at == math.inf and replay.drawn and replay.engine.rectangles_left > 0
-        if new or cut:
+        if replay.updates > shown or replay.half:
             yield Frame(number, number * every, replay.pixels())
-            shown = generation
-    if shown < 0:
-        raise _nothing(replay)
-
-
-def _nothing(replay: Replay) -> ResourceError:
-    return ResourceError("nothing is drawn in this recording", machine=replay.player.path.name)
+            shown = replay.updates
+    if not replay.drawn:
+        raise replay.nothing()

@@ -7,11 +7,11 @@ import os
 
 import numpy as np
 
-from vmconnect.errors import RfbError, VmconnectError
+from vmconnect.errors import ResourceError, RfbError, VmconnectError
 from vmconnect.progress import Progress, Silent
-from vmconnect.vnc.events import Event
-from vmconnect.vnc.framebuffer import Framebuffer, Pixels, ours
-from vmconnect.vnc.pixel_format import PixelFormat
+from vmconnect.vnc.events import Event, UpdateDone
+from vmconnect.vnc.framebuffer import Pixels, ours
+from vmconnect.vnc.pixel_format import OURS
 from vmconnect.vnc.recording import Player
 
 __all__ = ["Replay"]
@@ -20,7 +20,7 @@ __all__ = ["Replay"]
 class Replay:
     """A recording from its beginning on; times are in seconds since then.
 
-    ``at`` is the time of what was read last, ``bytes`` counts what was read of the server's bytes.
+    ``at`` is the time of what was read last; ``bytes`` and ``updates`` count what was read.
     ``trouble`` is why the recording ends where it does, if it is cut or damaged, or holds what
     the server was not allowed to send: what came before counts.
 
@@ -29,10 +29,13 @@ class Replay:
 
     def __init__(self, path: str | os.PathLike[str], progress: Progress | None = None):
         self.player = Player(path)
-        self._framebuffer = Framebuffer(self._allocate)
-        # The last picture of the size before, if there was one: the next may never come.
-        self._before: tuple[Pixels, PixelFormat] | None = None
-        self.engine = self.player.engine(framebuffer=self._framebuffer)
+        self.engine = self.player.engine(tell=self._note)
+        self.updates = 0
+        # The screen as it was when its last update was whole.
+        self._whole: Pixels = np.zeros((0, 0), np.uint32)
+        # What it is a copy of.
+        self._live = self._whole
+        self._format = OURS
         self.at = 0.0
         self.bytes = 0
         self.trouble: VmconnectError | None = None
@@ -52,23 +55,24 @@ class Replay:
         return self._next is None
 
     @property
-    def whole(self) -> bool:
-        """Whether the screen is drawn, and no update of it is half done."""
-        return self._framebuffer.drawn and not self.engine.rectangles_left
+    def half(self) -> bool:
+        """Whether the recording has ended, in the midst of an update of which there is a part."""
+        engine = self.engine
+        return self.ended and engine.rectangles_left > 0 and bool(engine.framebuffer.pixels.any())
 
     @property
     def drawn(self) -> bool:
-        """Whether there is anything for `pixels` to show, and be it a part of the first update."""
-        return self._drawn or self._before is not None
+        """Whether there is anything for `pixels` to show."""
+        return self.updates > 0 or self.half
 
     def pixels(self) -> Pixels:
-        """Return a copy of the screen as it is: (height, width) words of 0x00RRGGBB.
+        """Return a copy of the screen after the last whole update, or half of one at the end.
 
-        As long as nothing is drawn of a new size, it is the last one of the size before.
+        It is (height, width) words of 0x00RRGGBB.
         """
-        if self._before is not None and not self._drawn:
-            return ours(*self._before)
-        return ours(self._framebuffer.pixels, self._framebuffer.pixel_format)
+        if self.half:
+            return ours(self.engine.framebuffer.pixels, self.engine.framebuffer.pixel_format)
+        return ours(self._whole, self._format)
 
     def read(self, until: float = math.inf) -> list[Event]:
         """Read all that came up to a time and return what happened."""
@@ -87,15 +91,24 @@ class Replay:
             self._fetch()
         return events
 
-    @property
-    def _drawn(self) -> bool:
-        return self._framebuffer.drawn or bool(self.engine.damage.used)
+    def nothing(self) -> VmconnectError:
+        """Return the error that there is nothing to show."""
+        name = self.player.path.name
+        return self.trouble or ResourceError("nothing is drawn in this recording", machine=name)
 
-    def _allocate(self, width: int, height: int) -> Pixels:
-        framebuffer = self._framebuffer
-        if framebuffer.drawn:
-            self._before = framebuffer.pixels, framebuffer.pixel_format
-        return np.zeros((height, width), np.uint32)
+    def _note(self, event: Event) -> None:
+        """Keep the screen at the end of an update: the next one begins at once."""
+        if not isinstance(event, UpdateDone):
+            return
+        self.updates += 1
+        pixels, self._format = self.engine.framebuffer.pixels, self.engine.framebuffer.pixel_format
+        if self._live is not pixels:
+            self._live, self._whole = pixels, pixels.copy()
+            return
+        for area in event.damage:
+            rows = slice(area.y, area.y + area.height)
+            columns = slice(area.x, area.x + area.width)
+            self._whole[rows, columns] = pixels[rows, columns]
 
     def _fetch(self) -> None:
         try:

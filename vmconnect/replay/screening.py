@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from vmconnect.channel import Channel, ChannelState
-from vmconnect.errors import RfbError, VmconnectError
+from vmconnect.errors import VmconnectError
 from vmconnect.replay.replay import Replay
 from vmconnect.vnc.events import Connected, Event, NameChanged
 from vmconnect.vnc.framebuffer import Framebuffer
@@ -25,7 +25,7 @@ class Screening(Channel):
     where the replay stands. At the end the last picture stays; the desktop's name says that it is
     the end, and why, and ``trouble`` is the replay's.
 
-    Raises RfbError for a recording that ends before there is a screen.
+    Raises `Replay.nothing` for a recording that ends before there is a screen.
     """
 
     def __init__(self, replay: Replay, speed: float | None = 1.0, at: float = 0.0):
@@ -40,9 +40,7 @@ class Screening(Channel):
         while not replay.ended and not any(isinstance(each, Connected) for each in seen):
             seen += replay.read(replay.next_at)
         if not replay.engine.framebuffer.pixels.size:
-            raise replay.trouble or RfbError(
-                "there is no screen in this recording", machine=self.machine
-            )
+            raise replay.nothing()
 
     @property
     def framebuffer(self) -> Framebuffer:

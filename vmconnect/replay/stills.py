@@ -30,15 +30,16 @@ def write_frames(replay: Replay, directory: Path, every: float) -> int:
     called by their number and their time in seconds. Raises ResourceError.
     """
     try:
-        directory.mkdir(exist_ok=True)
-        if next(directory.iterdir(), None) is not None:
+        if directory.exists() and next(directory.iterdir(), None) is not None:
             raise ResourceError(f"{directory} is not empty", hint="name a directory to be made")
-    except OSError as error:
-        raise ResourceError(f"cannot write {directory}: {error.strerror}") from error
-    count = 0
-    for frame in frames(replay, every):
-        if frame.pixels.size:
+        count = 0
+        for frame in frames(replay, every):
+            if not frame.pixels.size:
+                continue
+            directory.mkdir(exist_ok=True)
             count += 1
             name = f"{count:05}-{frame.at:010.3f}s.png"
             write_png(frame, directory / name, replay.player.path)
+    except OSError as error:
+        raise ResourceError(f"cannot write {directory}: {error.strerror}") from error
     return count

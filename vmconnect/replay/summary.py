@@ -47,7 +47,6 @@ def summarize(path: str | os.PathLike[str], progress: Progress | None = None) ->
     replay = Replay(path, progress)
     tally: Counter[int] = Counter()
     replay.engine.tally = tally
-    updates = 0
     size = 0, 0
     sizes: dict[tuple[int, int], None] = {}
     while not replay.ended:
@@ -55,15 +54,13 @@ def summarize(path: str | os.PathLike[str], progress: Progress | None = None) ->
             if isinstance(event, Connected | Resized):
                 size = event.width, event.height
             elif isinstance(event, UpdateDone):
-                updates += 1
                 sizes[size] = None
-    if replay.drawn:
-        # A first update that is cut has drawn something, too.
+    if replay.half:
         sizes[size] = None
     return Summary(
         replay.at,
         replay.bytes,
-        updates,
+        replay.updates,
         {_name(number): count for number, count in tally.most_common()},
         tuple(sizes),
         replay.engine.name,

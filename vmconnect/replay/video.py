@@ -60,12 +60,14 @@ def write_video(
 
     Raises UnsupportedError for a file whose name ends otherwise than FORMATS says,
     MissingDependencyError without PyAV, ResourceError for a video that is too large or cannot be
-    written.
+    written; `Replay.nothing`.
     """
     if path.suffix.lower() not in FORMATS:
         raise UnsupportedError(
             f"{path.name} is no video's name", hint=f"it ends in {', '.join(FORMATS)}"
         )
+    if not summary.sizes:
+        raise summary.trouble or replay.nothing()
     width, height = (side + side % 2 for side in summary.largest)
     if width * height > MAX_PIXELS:
         raise ResourceError(f"no video has frames of {width}x{height} pixels")

@@ -71,7 +71,8 @@ class Engine:
     what they are asked for; the framebuffer has its words where it is native (see
     `vmconnect.vnc.layout`), else 0x00RRGGBB. Rectangles are decoded by ``threads`` threads, of
     which one is the caller's, and by another ``kernel`` than the best where one is given. ``tap``
-    is called with all bytes from ServerInit on, decrypted, before they are read. ``policy`` says
+    is called with all bytes from ServerInit on, decrypted, before they are read; ``tell`` with each
+    event at once, before what comes after it is read. ``policy`` says
     what the server must prove before it is told a secret; ``login`` is how we have logged in.
     """
 
@@ -88,6 +89,7 @@ class Engine:
         threads: int = 1,
         kernel: Kernel | None = None,
         tap: Callable[[memoryview], object] | None = None,
+        tell: Callable[[Event], object] | None = None,
     ):
         self.credentials = credentials or Credentials()
         self.policy = policy or Policy()
@@ -100,6 +102,7 @@ class Engine:
         self.shared = shared
         self.inbox = Inbox()
         self._tap = tap
+        self._tell = tell
         # Whether ServerInit has been reached, so that what comes goes to the tap.
         self._tapped = False
         self._buffer = memoryview(b"")
@@ -264,6 +267,8 @@ class Engine:
     def emit(self, event: Event) -> None:
         """Tell what happened."""
         self._events.append(event)
+        if self._tell is not None:
+            self._tell(event)
 
     def enter(self, after: State, message: str) -> None:
         """Go on to a state, in which ``message`` is read first.
