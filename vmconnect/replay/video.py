@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -77,7 +78,7 @@ def write_video(
         )
     av = video_library("a video")
     every = speed / fps
-    total = int(summary.seconds / every) + 1
+    total = math.ceil(summary.seconds / every) + 1
     try:
         with output(path, replay.player.path, overwrite=overwrite) as file:
             film = _Film(av, file, path.suffix.lower(), (width, height), fps)
