@@ -19,7 +19,7 @@ from vmconnect.vnc.encodings import ENCODINGS, OFFERED
 from vmconnect.vnc.encodings.h264 import MAX_H264_BYTES
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import Damage, UpdateDone
-from vmconnect.vnc.h264_streams import MAX_FRAMES, MAX_STREAMS, MAX_UNITS
+from vmconnect.vnc.h264_streams import MAX_FRAMES, MAX_STREAMS, MAX_UNITS, split_frames
 from vmconnect.vnc.preference import Choice, Preference
 
 from .h264_writer import (
@@ -121,6 +121,19 @@ def test_several_frames_at_once() -> None:
     engine.receive(update(h264(0, 0, WIDTH, HEIGHT, b"".join(frames))))
     assert engine.framebuffer.generation == 1
     assert_like(shown(engine), picture(WIDTH, HEIGHT, 4))
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+@pytest.mark.parametrize("counts", [(1,), (2, 1), (5,)])
+def test_frames_are_told_apart(slices: int, counts: tuple[int, ...]) -> None:
+    writer = H264Writer(WIDTH, HEIGHT, x264opts=f"slices={slices}:keyint=3:aud=1")
+    for count in counts:
+        frames = [writer.encode(picture(WIDTH, HEIGHT, seed)) for seed in range(count)]
+        parts = split_frames(b"".join(frames))
+        assert [part.data.strip(b"\0") for part in parts] == [
+            frame.strip(b"\0") for frame in frames
+        ]
+        assert all(part.has_slices for part in parts)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -6,8 +6,8 @@ may be many, and each is small or the only one.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from vmconnect.vnc.layout import Layout
 from vmconnect.vnc.video_library import video_library
 
 if TYPE_CHECKING:
-    from av.packet import Packet
     from av.video.frame import VideoFrame
 
     from vmconnect.vnc.encodings.base import Rectangle
@@ -27,9 +26,11 @@ __all__ = [
     "MAX_STREAMS",
     "MAX_STREAM_PIXELS",
     "MAX_UNITS",
+    "CodedFrame",
     "H264Error",
     "H264Stream",
     "H264Streams",
+    "split_frames",
     "words_of",
 ]
 
@@ -47,13 +48,13 @@ ten bytes, and as much time as any."""
 # By how much a picture may be larger than its rectangle: encoders round up, and have a least size.
 _MARGIN = 256
 
-# FFmpeg may read that far past the end of what it parses (AV_INPUT_BUFFER_PADDING_SIZE).
-_PADDING = bytes(64)
-
 _START = b"\0\0\1"
-# A start code with the first byte of a NAL unit: 2 bits of its importance, 5 of its kind.
-_PARAMETERS = re.compile(_START + b"[\x07\x27\x47\x67]")
-_SLICE = re.compile(_START + b"[\x01\x05\x21\x25\x41\x45\x61\x65]")
+
+# Kinds of NAL units (ITU-T H.264, table 7-1): slices of pictures; what comes before a picture's
+# first slice; parameters of all that follow.
+_SLICES = {1, 5}
+_BEFORE_SLICES = {6, 7, 8, 9}
+_PARAMETERS = 7
 
 # How YCbCr is meant (ITU-T H.273, table 4): what is not among these is read as if nothing were
 # said, which is what FFmpeg, and with it TigerVNC, makes of it: BT.601.
@@ -79,6 +80,7 @@ class H264Stream:
     def __init__(self, width: int, height: int):
         av = video_library("a screen in H.264")
         self._error: type[Exception] = av.error.FFmpegError
+        self._packet: Callable[[bytes], Any] = av.Packet
         self._codec = av.CodecContext.create("h264", "r")
         # Nothing must wait for a frame that comes later.
         self._codec.flags |= av.codec.context.Flags.low_delay
@@ -87,42 +89,65 @@ class H264Stream:
         self._codec.options = {"max_pixels": str((width + _MARGIN) * (height + _MARGIN))}
         self._begun = False
 
-    def frames(self, data: bytes) -> Iterator[Packet[Any]]:
-        """Return the coded frames that ``data`` consists of.
-
-        There are none as long as the stream lacks its beginning: rfbproto says to wait for it.
-        Raises H264Error.
-        """
-        if not data.startswith((_START, b"\0" + _START)):
-            raise H264Error("it is no H.264")
-        units = data.count(_START)
-        if units > MAX_UNITS:
-            raise H264Error(f"{units} NAL units at once")
-        self._begun = self._begun or _PARAMETERS.search(data) is not None
-        if not self._begun:
-            return iter(())
-        try:
-            # The frames are whole: what the parser keeps to wait for the next is the last.
-            frames = [*self._codec.parse(data + _PADDING), *self._codec.parse(None)]
-        except self._error as error:
-            raise H264Error("its H.264 is broken") from error
-        if len(frames) > MAX_FRAMES:
-            raise H264Error(f"{len(frames)} frames at once")
-        return iter(frames)
-
-    def decode(self, frame: Packet[Any]) -> VideoFrame | None:
+    def decode(self, frame: CodedFrame) -> VideoFrame | None:
         """Return the picture that is to be shown after ``frame``, if there is a new one.
 
-        Raises H264Error.
+        There is none before the stream has begun: rfbproto says to wait for that. Raises
+        H264Error.
         """
+        self._begun = self._begun or frame.has_parameters
+        if not self._begun:
+            return None
         try:
-            pictures: list[VideoFrame] = self._codec.decode(frame)
+            pictures: list[VideoFrame] = self._codec.decode(self._packet(frame.data))
         except self._error as error:
-            if _SLICE.search(bytes(frame)) is None:
+            if not frame.has_slices:
                 # Parameters alone, for what comes later: no picture, and nothing wrong.
                 return None
             raise H264Error("its H.264 is broken, or larger than it") from error
         return pictures[-1] if pictures else None
+
+
+@dataclass(frozen=True, slots=True)
+class CodedFrame:
+    """A coded picture with the parameters before it, or parameters alone."""
+
+    data: bytes
+    has_slices: bool
+    has_parameters: bool
+
+
+def split_frames(data: bytes) -> list[CodedFrame]:
+    """Return the frames that ``data``, a byte stream (ITU-T H.264, annex B), consists of.
+
+    Raises H264Error.
+    """
+    if not data.startswith((_START, b"\0" + _START)):
+        raise H264Error("it is no H.264")
+    if (count := data.count(_START)) > MAX_UNITS:
+        raise H264Error(f"{count} NAL units at once")
+    frames: list[CodedFrame] = []
+    begun: list[bytes] = []
+    kinds: set[int] = set()
+
+    def end() -> None:
+        joined = _START + _START.join(begun)
+        frames.append(CodedFrame(joined, bool(kinds & _SLICES), _PARAMETERS in kinds))
+        begun.clear()
+        kinds.clear()
+
+    for unit in data.split(_START)[1:]:
+        kind = unit[0] & 31 if unit else 0
+        # A picture's first slice is that of macroblock 0, which is written as a bit that is set.
+        first = kind in _SLICES and unit[1:2] >= b"\x80"
+        if kinds & _SLICES and (first or kind in _BEFORE_SLICES):
+            end()
+        begun.append(unit)
+        kinds.add(kind)
+    end()
+    if len(frames) > MAX_FRAMES:
+        raise H264Error(f"{len(frames)} frames at once")
+    return frames
 
 
 class H264Streams:

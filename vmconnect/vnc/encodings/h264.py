@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vmconnect.errors import ClosedError
 from vmconnect.vnc.encodings.base import Encoding, Rectangle
 from vmconnect.vnc.framebuffer import Pixels
-from vmconnect.vnc.h264_streams import H264Error, words_of
+from vmconnect.vnc.h264_streams import H264Error, split_frames, words_of
 from vmconnect.vnc.inbox import Reading
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _last_picture(engine: Engine, rectangle: Rectangle, data: bytes) -> Pixels |
     """
     stream = engine.h264_streams.get(rectangle)
     picture = None
-    for frame in stream.frames(data):
+    for frame in split_frames(data):
         if engine.cancelled:
             raise ClosedError("the console was closed")
         picture = stream.decode(frame) or picture
