@@ -265,7 +265,7 @@ def test_parameters_may_come_before_the_picture() -> None:
 def test_an_encoder_with_a_delay() -> None:
     """It is against rfbproto, which wants the baseline profile: pictures come late, all but two."""
     engine = connected(WIDTH, HEIGHT)
-    writer = H264Writer(WIDTH, HEIGHT, preset="medium", tune="psnr", bframes="2")
+    writer = H264Writer(WIDTH, HEIGHT, preset="medium", tune="psnr", bf="2")
     frames = [writer.encode(picture(WIDTH, HEIGHT, seed)) for seed in range(12)] + [writer.end()]
     for frame in filter(None, frames):
         engine.receive(update(h264(0, 0, WIDTH, HEIGHT, frame)))

@@ -82,8 +82,8 @@ class H264Stream:
         self._error: type[Exception] = av.error.FFmpegError
         self._packet: Callable[[bytes], Any] = av.Packet
         self._codec = av.CodecContext.create("h264", "r")
-        # Nothing must wait for a frame that comes later.
-        self._codec.flags |= av.codec.context.Flags.low_delay
+        # More threads would give a picture only when later frames have come. One gives it at once,
+        # unless the stream says that pictures change places, which the baseline profile forbids.
         self._codec.thread_count = 1
         # Before a picture of any other size gets memory.
         self._codec.options = {"max_pixels": str((width + _MARGIN) * (height + _MARGIN))}
