@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import random
 import subprocess
 import sys
@@ -422,17 +423,24 @@ def test_it_is_offered_where_losses_are_allowed() -> None:
     assert Preference("h264").applied(Choice(7, 3, 9)).numbers.count(ENCODING) == 1
 
 
-def test_without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyAV is hidden: the package cannot be installed and not."""
-    monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+@pytest.mark.parametrize("version", [None, "17.1.0", "unknown"])
+def test_without_pyav(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
+    """PyAV is hidden, or said to be old: the package cannot be installed and not."""
+
+    def installed(name: str) -> str:
+        assert name == "av"
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr("importlib.metadata.version", installed)
     video_library.is_installed.cache_clear()
     try:
         assert ENCODING not in Choice(7, 6).numbers
         with pytest.raises(MissingDependencyError, match=r"pip install 'vmconnect\[video\]'"):
             Preference("h264")
         engine = connected(WIDTH, HEIGHT)
-        with pytest.raises(MissingDependencyError, match=r"a screen in H\.264 needs PyAV"):
+        with pytest.raises(MissingDependencyError, match=r"a screen in H\.264 needs PyAV 18"):
             engine.receive(update(h264(0, 0, WIDTH, HEIGHT, WHOLE)))
     finally:
         video_library.is_installed.cache_clear()
