@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 
-__all__ = ["amount", "positive", "positive_seconds", "seconds"]
+__all__ = ["amount", "positive_seconds", "rate", "seconds"]
+
+_LEAST_SECONDS = 0.001
+_LEAST_RATE, _MOST_RATE = 0.01, 1000
 
 
 def amount(count: int) -> str:
@@ -27,15 +30,15 @@ def seconds(text: str) -> float:
 
 
 def positive_seconds(text: str) -> float:
-    """Read a time of more than nothing, for argparse."""
-    if not (number := seconds(text)):
+    """Read a time of a millisecond at least, for argparse."""
+    if (number := seconds(text)) < _LEAST_SECONDS:
         raise argparse.ArgumentTypeError(f"{text} is no time")
     return number
 
 
-def positive(text: str) -> float:
-    """Read a number of more than nothing, for argparse."""
+def rate(text: str) -> float:
+    """Read how often or how fast something is, for argparse."""
     number = float(text)
-    if not math.isfinite(number) or number <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    if not _LEAST_RATE <= number <= _MOST_RATE:
+        raise argparse.ArgumentTypeError(f"{text} is not from {_LEAST_RATE} to {_MOST_RATE}")
     return number

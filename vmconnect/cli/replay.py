@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmconnect.cli.progress import Bar
-from vmconnect.cli.quantity import amount, positive, positive_seconds, seconds
+from vmconnect.cli.quantity import amount, positive_seconds, rate, seconds
 from vmconnect.cli.voice import printable, say
 from vmconnect.errors import TargetError, UnsupportedError
 
@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fps",
         metavar="N",
-        type=positive,
+        type=rate,
         default=25.0,
         help="how many frames a second the video has (default: 25)",
     )
@@ -73,7 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _speed(text: str) -> float | None:
-    return None if text == "max" else positive(text)
+    return None if text == "max" else rate(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
