@@ -82,8 +82,8 @@ class H264Stream:
         self._error: type[Exception] = av.error.FFmpegError
         self._packet: Callable[[bytes], Any] = av.Packet
         self._codec = av.CodecContext.create("h264", "r")
-        # More threads would give a picture only when later frames have come. One gives it at once,
-        # unless the stream says that pictures change places, which the baseline profile forbids.
+        # There may be 64 of them. A picture comes at once, unless the stream says that pictures
+        # change places, which the baseline profile forbids.
         self._codec.thread_count = 1
         # Before a picture of any other size gets memory.
         self._codec.options = {"max_pixels": str((width + _MARGIN) * (height + _MARGIN))}
