@@ -21,7 +21,7 @@ PLAN: dict[str, int] = {
     "handshake": 400_000,
     **dict.fromkeys(("tight", "tight-any", "trle", "zrle", "hextile", "stream"), 300_000),
     **dict.fromkeys(("raw", "copyrect", "rre", "corre", "zlib", "zywrle", "pseudo"), 200_000),
-    **dict.fromkeys(("png", "jpeg", "jpeg-21", "clipboard"), 200_000),
+    **dict.fromkeys(("png", "jpeg", "jpeg-21", "h264", "clipboard"), 200_000),
     "zrle-large": 50_000,
     "zlib-large": 20_000,
     "differential": 50_000,

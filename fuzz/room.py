@@ -80,6 +80,7 @@ class Room:
         engine._events, engine._out = [], bytearray()
         engine.clipboard, engine.jpeg_tables = Clipboard(), {}
         engine.clipboard.cut("ours")
+        engine.h264_streams.clear()
         if engine._colour_map.any() or engine.layout is not layout:
             engine._colour_map.fill(0)
             engine._use(engine.layout.form)

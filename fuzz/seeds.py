@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fuzz.room import FORM_NAMES, HEIGHT, WIDTH
 from fuzz.wrap import PSEUDO, WRAPS
+from tests.vnc.h264_writer import H264Writer, picture
 from tests.vnc.wire import long, server_init, string, update
 from tests.vnc.writer import FORMATS, Writer
 from vmconnect.vnc.security import LOGINS
@@ -75,6 +76,8 @@ def seeds(name: str, count: int = 60) -> list[bytes]:
         return [seed for _ in range(9) for seed in _kernels(chance)]
     if name == "stream":
         return _streams(chance, count)
+    if name == "h264":
+        return _h264()
     if name == "jpeg-21":
         writer = Writer(chance, FORMATS["ours"], WIDTH, HEIGHT)
         return [
@@ -83,6 +86,32 @@ def seeds(name: str, count: int = 60) -> list[bytes]:
             for options in ({"quality": 5}, {"progressive": True}, {"subsampling": 2})
         ]
     return [_of_encoding(name, i % len(FORM_NAMES), chance) for i in range(count)]
+
+
+def _h264() -> list[bytes]:
+    """Return streams of a few frames, of each kind, for rectangles of their size and smaller."""
+    found: list[bytes] = []
+    kinds: list[dict[str, str]] = [
+        {"profile": "baseline"},
+        {"profile": "main", "x264opts": "slices=3"},
+        {"profile": "high", "x264opts": "8x8dct=1:cabac=1"},
+        {"pixel_format": "yuv444p", "qp": "0"},
+    ]
+    for width, height in ((16, 16), (33, 17)):
+        for kind in kinds:
+            writer = H264Writer(-(-width // 2) * 2, -(-height // 2) * 2, **{"qp": "50", **kind})  # type: ignore[arg-type]
+            frames = [_without_comments(writer.encode(picture(*writer.size, i))) for i in range(3)]
+            place = bytes((len(found) % len(FORM_NAMES), 0, 0, width, height, 0))
+            pieces = [len(frame).to_bytes(2, "big") + frame for frame in frames]
+            found.append(place + b"\0" + b"\0".join(pieces))
+            found.append(place + b"\0" + pieces[0] + b"\1" + pieces[1] + b"\2" + pieces[0])
+    return found
+
+
+def _without_comments(frame: bytes) -> bytes:
+    """Leave out x264's account of its options (NAL units of kind 6), and the first start code."""
+    start = b"\0\0\1"
+    return start.join(unit for unit in frame.split(start)[1:] if unit[0] & 31 != 6)
 
 
 def _kernels(chance: random.Random) -> list[bytes]:

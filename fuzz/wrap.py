@@ -176,6 +176,27 @@ def jpeg_21(data: bytes) -> Said:
     return replace(head.said(head.rectangle(21, head.body)), rectangles=())
 
 
+_MOST_PIECES = 8
+
+
+def h264(data: bytes) -> Said:
+    """Wrap pieces of a stream, each with its flags and its length before it, for one rectangle.
+
+    A start code is put before each, but for one flag.
+    """
+    head = _Head(data)
+    rectangles: list[bytes] = []
+    body = head.body
+    while body and len(rectangles) < _MOST_PIECES:
+        flags, high, low = body[:3].ljust(3, b"\0")
+        length = 3 + (high << 8 | low)
+        piece, body = body[3:length], body[length:]
+        if not flags & 128:
+            piece = b"\0\0\0\1" + piece
+        rectangles.append(head.rectangle(50, long(len(piece)) + long(flags & 127) + piece))
+    return replace(head.said(*rectangles), rectangles=())
+
+
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return long(len(body)) + kind + body + long(zlib.crc32(kind + body))
 
@@ -250,6 +271,7 @@ WRAPS: dict[str, Wrap] = {
     "tight-any": plain(7),
     "jpeg": jpeg,
     "jpeg-21": jpeg_21,
+    "h264": h264,
     "png": png,
     "pseudo": pseudo,
     "clipboard": clipboard,

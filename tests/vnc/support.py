@@ -136,6 +136,10 @@ ENCODINGS: dict[str, dict[str, Case]] = {
 }
 
 
+PLAYED = {"TRLE": "exact", "JPEG": "lossy", "Open H.264": "lossy"}
+"""Encodings that no server here sends: in `test_encodings`, `test_pictures` and `test_h264` the
+tests are the server."""
+
 LOGINS: dict[str, tuple[str, ...]] = {
     "xtigervnc": (
         *("None", "VncAuth", "Plain", "TLSNone", "TLSVnc", "TLSPlain"),
@@ -169,8 +173,9 @@ tests/vnc/test_support.py`). The servers are those of Debian 12: Xtigervnc 1.12,
 
 Each is offered alone, and the screen compared with the server's own pixel by pixel: *exact*, or
 *lossy* within bounds. `-`: offered, and never sent: by its source that server cannot send it here.
-Everything is also compared with a plain decoder (`tests/vnc/reference.py`) in {formats} pixel
-formats, compiled and not, cut anywhere.
+*played*: no server here sends it, and the tests are the server (H.264 by x264). Everything is also
+compared with a plain decoder (`tests/vnc/reference.py`) in {formats} pixel formats, compiled and
+not, cut anywhere.
 
 """
 
@@ -212,7 +217,10 @@ def _table(rows: list[list[str]]) -> str:
 def document(logins: list[tuple[str, int]], formats: int) -> str:
     """Return docs/rfb-support.md; ``logins`` are all that there are, by name and number."""
     encodings = [
-        [name, str(number), *(ENCODINGS[server][name].cell for server in SERVERS)]
+        [
+            *(name, str(number), *(ENCODINGS[server][name].cell for server in SERVERS)),
+            PLAYED.get(name, "-"),
+        ]
         for name, number in _ROWS
     ]
     made = [
@@ -221,7 +229,7 @@ def document(logins: list[tuple[str, int]], formats: int) -> str:
     ]
     return (
         _HEAD.format(formats=formats)
-        + _table([["encoding", "number", *SERVERS.values()], *encodings])
+        + _table([["encoding", "number", *SERVERS.values(), "played"], *encodings])
         + _BETWEEN
         + _table([["login", "number", *_COLUMNS.values()], *made])
         + _FOOT

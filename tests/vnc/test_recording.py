@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from vmconnect.errors import ResourceError, RfbError
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import Event
 from vmconnect.vnc.pixel_format import OURS
-from vmconnect.vnc.recording import TIGERVNC, Player, Recorder
+from vmconnect.vnc.recording import MAX_PIECE_BYTES, TIGERVNC, Player, Recorder
 
 from .test_encodings import HEIGHT, WIDTH
 from .wire import feed, hello, server_init, update
@@ -45,6 +47,82 @@ def test_what_is_recorded_is_played(tmp_path: Path, cuts: list[int], form: str) 
             again += happened
         assert again == events
         np.testing.assert_array_equal(replayed.framebuffer.pixels, engine.framebuffer.pixels)
+
+
+def test_the_file_is_its_owner_s_alone(tmp_path: Path) -> None:
+    file = tmp_path / "session.vmrec"
+    with Recorder(file) as recorder:
+        recorder.write(b"abc")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o644)
+    with Recorder(file, overwrite=True) as recorder:
+        recorder.write(b"abc")
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_nothing_is_overwritten_before_there_is_something_new(tmp_path: Path) -> None:
+    file = tmp_path / "session.vmrec"
+    with Recorder(file) as recorder:
+        recorder.write(b"old")
+    before = file.read_bytes()
+    with pytest.raises(ResourceError, match="exists"):
+        Recorder(file)
+    with Recorder(file, overwrite=True):
+        pass
+    assert file.read_bytes() == before
+    with Recorder(file, overwrite=True) as recorder:
+        recorder.write(b"new")
+    assert b"".join(data for _, data in Player(file).pieces()) == b"new"
+    with Recorder(tmp_path / "nothing"):
+        assert (tmp_path / "nothing").exists()
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_only_files_are_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(ResourceError, match="cannot be written"):
+            Recorder(path, overwrite=True)
+    assert Path("/dev/null").exists()
+
+
+def test_a_recording_ends_when_it_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "session.vmrec"
+    with Recorder(file) as recorder:
+        recorder.write(b"abc")
+        before = recorder.seconds
+    assert recorder.bytes == 3
+    pieces = list(Player(file).pieces())
+    assert [data for _, data in pieces] == [b"abc", b""]
+    assert recorder.seconds == pieces[-1][0] > before == pieces[0][0]
+    recorder.close()
+    assert list(Player(file).pieces()) == pieces
+
+
+def test_large_pieces(tmp_path: Path) -> None:
+    file = tmp_path / "session.vmrec"
+    data = os.urandom(1 << 16) * (MAX_PIECE_BYTES // (1 << 16)) + b"rest"
+    with Recorder(file) as recorder:
+        recorder.write(memoryview(data))
+    pieces = [piece for _, piece in Player(file).pieces()]
+    assert [len(piece) for piece in pieces] == [MAX_PIECE_BYTES, 4, 0]
+    assert b"".join(pieces) == data
+
+
+def test_what_is_cut_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "session.vmrec"
+    with Recorder(file) as recorder:
+        recorder.write(b"abcdef")
+    whole = file.read_bytes()
+    for length, cut in ((len(whole), False), (len(whole) - 12, False), (len(whole) - 1, True)):
+        file.write_bytes(whole[:length])
+        player = Player(file)
+        list(player.pieces())
+        assert player.cut is cut
+    file.write_bytes(whole[:-13])
+    player = Player(file)
+    assert [data for _, data in player.pieces()] == [b"abcde"]
+    assert player.cut
 
 
 def test_the_tail_may_be_cut(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ COMMANDS = {
     "list": "list the machines that run here",
     "media": "put media into a machine's drives, and take them out",
     "power": "turn machines on and off, reset, pause, resume and save them",
+    "record": "record what a machine's screen shows, to a file",
+    "replay": "show a recording, or make pictures, a video or text of it",
     "screenshot": "write a machine's screen to a PNG file",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,8 +75,16 @@ def _quality(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def open_console(session: Session, arguments: argparse.Namespace, timeout: float = 10.0) -> Console:
-    """Attach to the console of the session's machine as the options say."""
+def open_console(
+    session: Session,
+    arguments: argparse.Namespace,
+    timeout: float = 10.0,
+    tap: Callable[[memoryview], object] | None = None,
+) -> Console:
+    """Attach to the console of the session's machine as the options say.
+
+    ``tap`` is `Session.console`'s.
+    """
     machine = session.machine
     # What came with the target is for this very machine.
     password = machine.console_password or secret_from_environment(_PASSWORD)
@@ -102,5 +111,6 @@ def open_console(session: Session, arguments: argparse.Namespace, timeout: float
             private_key=arguments.private_key,
         ),
         preference=preference,
+        tap=tap,
         timeout=timeout,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["TerminalProgress"]
+__all__ = ["Bar", "TerminalProgress"]
 
 _MARK_DONE, _MARK_FAILED = "✔", "✘"
 
@@ -75,23 +75,7 @@ class TerminalProgress:
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                Progress,
-                SpinnerColumn,
-                TextColumn,
-                TimeElapsedColumn,
-            )
-
-            self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
+            self._bar = _rich_progress()
             self._bar.start()
         return self
 
@@ -106,3 +90,66 @@ class TerminalProgress:
             if self._bar is not None:
                 self._bar.stop()
                 self._bar = None
+
+
+class Bar:
+    """One piece of work on standard error, if that is a terminal: what, how far, for how long.
+
+    It appears when the work has taken ``delay`` seconds, and leaves nothing behind. Usable from
+    any thread; a context manager.
+    """
+
+    def __init__(self, text: str = "", delay: float = 1.0) -> None:
+        self._text = text
+        self._appears = time.monotonic() + delay if sys.stderr.isatty() else float("inf")
+        self._lock = threading.Lock()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def step(self, text: str) -> None:
+        """Say what is being done now."""
+        with self._lock:
+            self._text = text
+            self._update(description=text)
+
+    def advance(self, done: int, total: int | None = None) -> None:
+        """Tell how much of it is done."""
+        with self._lock:
+            self._update(completed=done, total=total)
+
+    def _update(self, **fields: object) -> None:
+        if time.monotonic() < self._appears:
+            return
+        if self._bar is None or self._task is None:
+            self._bar = _rich_progress()
+            self._task = self._bar.add_task(self._text, total=None)
+            self._bar.start()
+        self._bar.update(self._task, **fields)  # type: ignore[arg-type]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            if self._bar is not None:
+                self._bar.stop()
+            self._appears = float("inf")
+
+
+def _rich_progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -83,6 +83,7 @@ class Session:
         accept_host_key: Decision = _refuse,
         policy: Policy | None = None,
         preference: Preference | None = None,
+        tap: Callable[[memoryview], object] | None = None,
         timeout: Deadline | float | None = 10.0,
     ) -> Console:
         """Attach to the machine's screen and return when the server has let us in.
@@ -92,7 +93,8 @@ class Session:
         What of ``policy`` is left open follows from the machine: a socket on this host is private;
         a server's key is pinned to the machine, ``accept_host_key`` decides on one that was never
         seen, and a machine with a pinned key must show it ever after. Encodings follow from
-        ``preference`` and the link.
+        ``preference`` and the link. ``tap`` is called with all that the server sends once it has
+        let us in: `vmconnect.vnc.recording.Recorder.write` records it.
 
         Raises UnsupportedError for a machine with no console, ConnectError, DeadlineError,
         RfbError, AuthenticationError, TrustError.
@@ -117,6 +119,7 @@ class Session:
                 or (lambda: ask_on_terminal(f"VNC user of {name}: ", hidden=False)),
                 policy=self._console_policy(policy, endpoint, accept_host_key),
                 preference=preference,
+                tap=tap,
                 local=not isinstance(endpoint, Tcp) or endpoint.host in _LOOPBACK,
                 timeout=timeout,
             )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Literal, Protocol, Self
 
 from vmconnect.channel import StateChange
-from vmconnect.errors import DisplayError, MissingDependencyError
+from vmconnect.errors import DisplayError, MissingDependencyError, VmconnectError
 
 # Before SDL starts: without a GPU, SDL's emulated window surface costs 20 to 150 times what its
 # shared-memory one does. And pygame greets on standard output.
@@ -29,11 +30,12 @@ except ImportError as _error:
 
 from vmconnect.ui.keyboard import key_of
 from vmconnect.ui.news import News
-from vmconnect.vnc import Console
+from vmconnect.vnc import Console, Framebuffer
+from vmconnect.vnc.console import Subscriber
 from vmconnect.vnc.events import CursorShape, Event, NameChanged, Resized
 from vmconnect.vnc.keys import Key
 
-__all__ = ["Window", "require_display"]
+__all__ = ["Shown", "Window", "require_display"]
 
 _WAKE = pygame.USEREVENT
 # How long the loop sleeps when nothing happens, so that Ctrl-C is noticed (milliseconds).
@@ -43,24 +45,60 @@ _REPEAT_DELAY_MS, _REPEAT_INTERVAL_MS = 400, 35
 _BUTTONS = {1, 2, 3}
 
 
-def require_display() -> None:
-    """Raise DisplayError where no window can be opened at all."""
+# pygame's names for words that have red, green and blue at these bits.
+_ORDERS: dict[tuple[int, ...], Literal["BGRA", "RGBA"]] = {(16, 8, 0): "BGRA", (0, 8, 16): "RGBA"}
+
+
+def require_display(instead: str = "use vmconnect screenshot") -> None:
+    """Raise DisplayError where no window can be opened at all; ``instead`` is what else to do."""
     if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")):
         raise DisplayError(
-            "there is no display to open a window on",
-            hint="set DISPLAY, or use vmconnect screenshot",
+            "there is no display to open a window on", hint=f"set DISPLAY, or {instead}"
         )
+
+
+class Shown(Protocol):
+    """What a window shows: a `Console`, or what tells as one does and takes no input."""
+
+    machine: str
+
+    @property
+    def framebuffer(self) -> Framebuffer:
+        """The pixels, live."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The screen's width and height in pixels."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether there may be more to show."""
+
+    @property
+    def reason(self) -> VmconnectError | None:
+        """Why there is not."""
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call ``subscriber`` with what happens, from any thread."""
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Call it no more."""
+
+    def on_state(self, listener: Callable[[StateChange], None]) -> None:
+        """Call ``listener`` when ``alive`` may have changed."""
 
 
 class Window:
     """A window that shows one console, 1:1, and types into it.
 
-    It belongs to the thread that made it, which must be the process's main one (SDL's rule).
+    What is no console, a recording, is only looked at. It belongs to the thread that made it,
+    which must be the process's main one (SDL's rule).
     """
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Shown):
         """Open the window. Raises DisplayError."""
         self.console = console
+        self._controlled = console if isinstance(console, Console) else None
         self._pressed: dict[int, Key] = {}
         self._news = News()
         try:
@@ -121,7 +159,7 @@ class Window:
             match event:
                 case Resized(width, height) if (width, height) != self._surface.get_size():
                     self._resize(width, height)
-                case CursorShape():
+                case CursorShape() if self._controlled:
                     _set_cursor(event)
                 case NameChanged(name):
                     pygame.display.set_caption(f"{self.console.machine} - {name} - vmconnect")
@@ -138,25 +176,33 @@ class Window:
         # The same memory that the decoders write: what is blitted is copied once.
         pixels = self.console.framebuffer.pixels
         height, width = pixels.shape
-        self._surface = pygame.image.frombuffer(pixels.data.cast("B"), (width, height), "BGRA")
+        order = _ORDERS.get(self.console.framebuffer.pixel_format.shifts, "BGRA")
+        self._surface = pygame.image.frombuffer(pixels.data.cast("B"), (width, height), order)
         self._surface.set_alpha(None)  # The fourth byte is no alpha.
         self._screen.blit(self._surface, (0, 0))
         pygame.display.flip()
 
     def _handle(self, event: pygame.event.Event) -> None:
         """Send what a person does to the machine."""
-        mouse = self.console.mouse
+        if event.type == pygame.WINDOWEXPOSED:
+            self._screen.blit(self._surface, (0, 0))
+            pygame.display.flip()
+        elif self._controlled is not None:
+            self._send(event, self._controlled)
+
+    def _send(self, event: pygame.event.Event, console: Console) -> None:
+        mouse = console.mouse
         match event.type:
             case pygame.KEYDOWN:
                 key = key_of(event.scancode, event.key, event.unicode)
                 if key is not None:
                     self._pressed[event.scancode] = key
-                    self.console.keyboard.down(key)
+                    console.keyboard.down(key)
             case pygame.KEYUP:
                 # The key as it went down: its keysym may have changed with a modifier since.
                 key = self._pressed.pop(event.scancode, None)
                 if key is not None:
-                    self.console.keyboard.up(key)
+                    console.keyboard.up(key)
             case pygame.MOUSEMOTION:
                 mouse.move(*event.pos)
             case pygame.MOUSEBUTTONDOWN if event.button in _BUTTONS:
@@ -167,17 +213,14 @@ class Window:
                 mouse.scroll(event.x, event.y)
             case pygame.WINDOWFOCUSLOST:
                 self._release_keys()
-            case pygame.WINDOWEXPOSED:
-                self._screen.blit(self._surface, (0, 0))
-                pygame.display.flip()
             case _:
                 pass
 
     def _release_keys(self) -> None:
         pressed, self._pressed = self._pressed, {}
-        if self.console.alive:
+        if self._controlled is not None and self._controlled.alive:
             for key in reversed(pressed.values()):
-                self.console.keyboard.up(key)
+                self._controlled.keyboard.up(key)
 
     def __enter__(self) -> Self:
         return self

@@ -130,6 +130,7 @@ class Console(Channel):
         shared: bool = True,
         timeout: Deadline | float | None = 10.0,
         framebuffer: Framebuffer | None = None,
+        tap: Callable[[memoryview], object] | None = None,
     ) -> Self:
         """Connect by ``opener``, log in, and return the console when the server has let us in.
 
@@ -138,7 +139,7 @@ class Console(Channel):
         ``policy`` says what the server must prove (see `vmconnect.vnc.policy.Policy`). What
         encodings are asked for follows from ``preference`` and from how fast the link turns out
         to be (``console.link``), or is if it is ``local``. ``shared`` leaves other clients
-        connected.
+        connected. ``tap`` is the engine's: `Recorder.write`, say, which records the session.
 
         Raises what ``opener`` does; DeadlineError if the server does not answer in time,
         RfbError if it is no VNC server or a broken one, AuthenticationError if it refuses the
@@ -158,6 +159,7 @@ class Console(Channel):
             shared=shared,
             encodings=link.choice.numbers,
             threads=min(_MOST_THREADS, len(os.sched_getaffinity(0))),
+            tap=tap,
         )
         try:
             stream = opener(clock.deadline)

@@ -9,6 +9,7 @@ happened, and `Engine.data_to_send` what is to be sent. Bytes may be cut anywher
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -30,6 +31,7 @@ from vmconnect.vnc.events import Event, LedState, Screen
 from vmconnect.vnc.extensions import Clipboard
 from vmconnect.vnc.extensions.continuous_updates import enable_continuous_updates
 from vmconnect.vnc.framebuffer import MAX_PIXELS, MAX_SIDE, Framebuffer, Pixels
+from vmconnect.vnc.h264_streams import H264Streams
 from vmconnect.vnc.handshake import handshake
 from vmconnect.vnc.inbox import EndOfStreamError, Inbox, Reading
 from vmconnect.vnc.layout import Layout
@@ -70,7 +72,8 @@ class Engine:
     what they are asked for; the framebuffer has its words where it is native (see
     `vmconnect.vnc.layout`), else 0x00RRGGBB. Rectangles are decoded by ``threads`` threads, of
     which one is the caller's, and by another ``kernel`` than the best where one is given. ``tap``
-    is called with all bytes from ServerInit on, decrypted, before they are read. ``policy`` says
+    is called with all bytes from ServerInit on, decrypted, before they are read; ``tell`` with each
+    event at once, before what comes after it is read. ``policy`` says
     what the server must prove before it is told a secret; ``login`` is how we have logged in.
     """
 
@@ -87,6 +90,7 @@ class Engine:
         threads: int = 1,
         kernel: Kernel | None = None,
         tap: Callable[[memoryview], object] | None = None,
+        tell: Callable[[Event], object] | None = None,
     ):
         self.credentials = credentials or Credentials()
         self.policy = policy or Policy()
@@ -101,6 +105,7 @@ class Engine:
         self.shared = shared
         self.inbox = Inbox()
         self._tap = tap
+        self._tell = tell
         # Whether ServerInit has been reached, so that what comes goes to the tap.
         self._tapped = False
         self._buffer = memoryview(b"")
@@ -125,6 +130,9 @@ class Engine:
         self.walk.wavelet_level = wavelet_level(coarse_quality(self.encodings))
         self.jpeg_tables: dict[int, bytes] = {}
         """The tables of the last picture in encoding JPEG, by marker."""
+        self.h264_streams = H264Streams()
+        self.tally: Counter[int] | None = None
+        """Where rectangles are counted by the number of their encoding, if somebody wants that."""
         self._colour_map = np.zeros(256, np.uint32)
         self._use(pixel_format)
         self.damage = DamageList()
@@ -271,6 +279,8 @@ class Engine:
     def emit(self, event: Event) -> None:
         """Tell what happened."""
         self._events.append(event)
+        if self._tell is not None:
+            self._tell(event)
 
     def enter(self, after: State, message: str) -> None:
         """Go on to a state, in which ``message`` is read first.

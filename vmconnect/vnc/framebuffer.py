@@ -12,7 +12,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.errors import DeadlineError, ResourceError
 from vmconnect.vnc.pixel_format import OURS, PixelFormat
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "Framebuffer", "Pixels", "rgb"]
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "Framebuffer", "Pixels", "ours", "rgb"]
 
 MAX_SIDE = 16384
 MAX_PIXELS = 1 << 28
@@ -42,6 +42,19 @@ def rgb(pixels: Pixels, pixel_format: PixelFormat = OURS) -> NDArray[np.uint8]:
     height, width = pixels.shape
     channels = np.ascontiguousarray(pixels, "<u4").view(np.uint8).reshape(height, width, 4)
     return np.ascontiguousarray(channels[:, :, [shift // 8 for shift in pixel_format.shifts]])
+
+
+def ours(pixels: Pixels, pixel_format: PixelFormat) -> Pixels:
+    """Return a copy of ``pixels`` as words of 0x00RRGGBB.
+
+    ``pixel_format`` is that of the words: one with a byte for each colour.
+    """
+    if pixel_format.shifts == OURS.shifts:
+        return pixels & _COLOURS
+    words: Pixels = np.zeros(pixels.shape, np.uint32)
+    for shift, to in zip(pixel_format.shifts, OURS.shifts, strict=True):
+        words |= (pixels >> np.uint32(shift) & np.uint32(255)) << np.uint32(to)
+    return words
 
 
 class Framebuffer:

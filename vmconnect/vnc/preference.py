@@ -15,6 +15,8 @@ from vmconnect.vnc.encodings import (
     QUALITIES,
 )
 from vmconnect.vnc.encodings.copyrect import COPYRECT
+from vmconnect.vnc.encodings.h264 import H264
+from vmconnect.vnc.video_library import is_installed, require_video
 
 __all__ = ["ENCODING_NAMES", "Choice", "Preference"]
 
@@ -46,9 +48,12 @@ class Choice:
     def numbers(self) -> tuple[int, ...]:
         """What SetEncodings tells (RFC 6143, section 7.5.2): the encoding before all others.
 
-        But for CopyRect, which takes no other's place.
+        But for CopyRect, which takes no other's place. H.264 comes next where losses are allowed
+        and it can be decoded.
         """
-        first = (COPYRECT.number, self.encoding)
+        first = [COPYRECT.number, self.encoding]
+        if self.quality is not None and self.encoding != H264.number and is_installed():
+            first.append(H264.number)
         others = [number for number in OFFERED if number not in first]
         levels = []
         if self.quality is not None:
@@ -70,7 +75,8 @@ class Preference:
     """What is fixed; the rest follows from the link, and changes with it.
 
     ``encoding`` is one of `ENCODING_NAMES`. ``quality`` is 0 to 9, "0%" to "100%", or
-    "lossless". ``compression`` is 0 to 9. Raises TargetError for anything else.
+    "lossless". ``compression`` is 0 to 9. Raises TargetError for anything else,
+    MissingDependencyError for H.264 without PyAV.
     """
 
     encoding: str | None = None
@@ -82,6 +88,8 @@ class Preference:
             raise TargetError(
                 f"no encoding is called {self.encoding!r}", hint=", ".join(sorted(ENCODING_NAMES))
             )
+        if self.encoding is not None and ENCODING_NAMES[self.encoding.lower()] == H264.number:
+            require_video("a screen in H.264")
         if self.quality not in {None, "lossless", *_LEVELS} and self._percent is None:
             raise TargetError(
                 f"{self.quality!r} is no quality", hint="0 to 9, 0% to 100%, or lossless"

@@ -56,6 +56,8 @@ def _rectangle(engine: Engine) -> Reading[None]:
     """Read one rectangle of any kind, however its bytes come."""
     x, y, width, height, number = _RECTANGLE.unpack((yield from engine.inbox.read(_RECTANGLE.size)))
     rectangle = Rectangle(x, y, width, height)
+    if engine.tally is not None:
+        engine.tally[number] += 1
     encoding = ENCODINGS.get(number)
     if encoding is None:
         raise engine.error(f"unknown encoding {number} of a rectangle {rectangle}")

@@ -29,6 +29,7 @@ import numpy as np
 
 from vmconnect.errors import RfbError
 from vmconnect.vnc.damage import Boxes
+from vmconnect.vnc.encodings.base import HEADER_BYTES
 from vmconnect.vnc.framebuffer import Pixels
 from vmconnect.vnc.inflate import InflateError, Inflater
 from vmconnect.vnc.jobs import FAULTS, JOB, PICTURES, RESETS_SHIFT, STREAMS, Fault, Job, Jobs, Kind
@@ -165,6 +166,14 @@ class _Batch:
         self.inflated: list[bytes] = [b""] * STREAMS
 
 
+def _encodings(batch: _Batch, data: memoryview) -> dict[int, int]:
+    """Return how many rectangles of a batch have each encoding, by what their headers say."""
+    places = batch.jobs["header"][: batch.count, None] + np.arange(8, HEADER_BYTES)
+    numbers = np.frombuffer(data, np.uint8)[places].view(">i4")
+    found, counts = np.unique(numbers, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
 class Walk:
     """What decodes an engine's rectangles of pixels, with the state that they share.
 
@@ -207,6 +216,8 @@ class Walk:
                     _BATCH_PIXELS,
                 )  # fmt: skip
                 self._engine.check_cancelled()
+                if self._engine.tally is not None:
+                    self._engine.tally.update(_encodings(batch, data))
                 if before is not None:
                     self._wait(before)
                 if batch.count:

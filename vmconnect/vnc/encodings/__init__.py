@@ -28,6 +28,7 @@ from vmconnect.vnc.encodings.desktop_size import DESKTOP_SIZE
 from vmconnect.vnc.encodings.extended_buttons import EXTENDED_BUTTONS
 from vmconnect.vnc.encodings.extended_desktop_size import EXTENDED_DESKTOP_SIZE
 from vmconnect.vnc.encodings.extended_key import EXTENDED_KEY
+from vmconnect.vnc.encodings.h264 import H264
 from vmconnect.vnc.encodings.hextile import HEXTILE
 from vmconnect.vnc.encodings.jpeg import JPEG
 from vmconnect.vnc.encodings.last_rect import LAST_RECT
@@ -87,6 +88,7 @@ ENCODINGS: dict[int, Encoding] = {
         TIGHT_PNG,
         ZYWRLE,
         JPEG,
+        H264,
         EXTENDED_DESKTOP_SIZE,
         DESKTOP_SIZE,
         LAST_RECT,
@@ -110,7 +112,10 @@ ENCODINGS: dict[int, Encoding] = {
 _SUPERSEDED = {encoding.number for encoding in (CORRE, TIGHT_PNG, ZYWRLE, JPEG)}
 # Whoever has one of them has a better one: Hextile, Tight with all methods or with quality, ZRLE.
 
-OFFERED = (*(number for number in ENCODINGS if number not in _SUPERSEDED), *OFFERS)
+_NOT_OFFERED = _SUPERSEDED | {H264.number}
+# H.264 always loses something: who allows that offers it (`vmconnect.vnc.preference.Choice`).
+
+OFFERED = (*(number for number in ENCODINGS if number not in _NOT_OFFERED), *OFFERS)
 """What a server is told by default: those above that no other makes needless, and the extensions'
 messages."""
 
