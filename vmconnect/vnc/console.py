@@ -406,8 +406,17 @@ class Console(Channel):
                     )
 
     def wait_for_update(self, timeout: Deadline | float | None = None) -> None:
-        """Wait until the next update is drawn. Raises as `wait_for` does."""
+        """Wait until the next update from now on is drawn. Raises as `wait_for` does."""
         before = self.framebuffer.generation
+        self.wait_for(lambda console: console.framebuffer.generation != before, timeout)
+
+    def refresh(self, timeout: Deadline | float | None = None) -> None:
+        """Ask for the whole screen again, and wait until an update that came since is drawn.
+
+        Raises as `wait_for` does.
+        """
+        before = self.framebuffer.generation
+        self.request_update()
         self.wait_for(lambda console: console.framebuffer.generation != before, timeout)
 
     # The connection's life.
