@@ -47,7 +47,7 @@ _BATCH_PIXELS = 1 << 17
 """About as many as an inflated batch stays in a core's cache, until it is drawn."""
 
 _SHARED_BATCH_PIXELS = 1 << 19
-"""As many for several threads: with less in a batch, one of them has nothing to do before its end."""
+"""As many for several threads: with less in a batch, one has nothing to do before its end."""
 
 # What another thread is woken for, in the server's bytes.
 _LEAST_SHARED = 16 * 1024
