@@ -14,8 +14,10 @@ from vmconnect.channel import Channel
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, UnsupportedError, VmconnectError
 from vmconnect.hypervisor import Machine
-from vmconnect.session.credentials import ask_on_terminal, login_for
-from vmconnect.session.key_store import PublicKey
+from vmconnect.secret import Secret
+from vmconnect.session.agent_access import has_agent, told_host_keys
+from vmconnect.session.credentials import console_password, console_user, login_for
+from vmconnect.session.key_store import Origin, PublicKey
 from vmconnect.session.resolve import hypervisor_of, resolve
 from vmconnect.session.target import Target, parse_target
 from vmconnect.session.trust import HostKey, TrustStore
@@ -25,7 +27,7 @@ if TYPE_CHECKING:  # numpy and paramiko are imported by the channel that needs t
     from vmconnect.direct import Guest
     from vmconnect.session.server_keys import ServerKeyStore
     from vmconnect.vnc import Console
-    from vmconnect.vnc.credentials import Secret
+    from vmconnect.vnc.credentials import Answer
     from vmconnect.vnc.policy import Policy
     from vmconnect.vnc.preference import Preference
 
@@ -78,8 +80,8 @@ class Session:
     def console(
         self,
         *,
-        password: Secret = None,
-        user: Secret = None,
+        password: Answer = None,
+        user: Answer = None,
         accept_host_key: Decision = _refuse,
         policy: Policy | None = None,
         preference: Preference | None = None,
@@ -88,7 +90,8 @@ class Session:
         """Attach to the machine's screen and return when the server has let us in.
 
         ``password`` and ``user``, or ways to ask for them, are used only if the server wants
-        them; by default what came with the target is, or the person at the terminal is asked.
+        them; by default what came with the target is, what the environment or the keyring has, or
+        the person at the terminal is asked (`vmconnect.session.credentials`).
         What of ``policy`` is left open follows from the machine: a socket on this host is private;
         a server's key is pinned to the machine, ``accept_host_key`` decides on one that was never
         seen, and a machine with a pinned key must show it ever after. Encodings follow from
@@ -109,12 +112,8 @@ class Session:
             Console.open(
                 opener,
                 name,
-                password=password
-                or machine.console_password
-                or (lambda: ask_on_terminal(f"VNC password of {name}: ")),
-                user=user
-                or machine.console_user
-                or (lambda: ask_on_terminal(f"VNC user of {name}: ", hidden=False)),
+                password=password or console_password(machine),
+                user=user or console_user(machine),
                 policy=self._console_policy(policy, endpoint, accept_host_key),
                 preference=preference,
                 local=not isinstance(endpoint, Tcp) or endpoint.host in _LOOPBACK,
@@ -127,13 +126,18 @@ class Session:
         *,
         user: str | None = None,
         identity_files: Sequence[Path] = (),
+        password: Secret | str | None = None,
+        passphrase: Secret | str | None = None,
         accept_host_key: Decision = _refuse,
         timeout: Deadline | float | None = 30.0,
         wait: bool = False,
     ) -> Guest:
         """Log in to the machine's guest over vsock.
 
-        ``accept_host_key`` decides on a key that was never seen; it is then pinned. ``wait``
+        With ``identity_files``, which ``passphrase`` opens, or with a ``password``, nothing else is
+        tried; without, all that `vmconnect.session.credentials` finds, up to the guest agent.
+        On first contact the guest agent tells the host keys; where there is none,
+        ``accept_host_key`` decides. They are then pinned. ``wait``
         keeps trying until ``timeout`` while nobody answers, as in a guest that is starting.
 
         Raises UnsupportedError for a machine with no vsock, ConnectError, DeadlineError,
@@ -152,7 +156,12 @@ class Session:
         def check(kind: str, blob: bytes) -> None:
             key = HostKey(kind, blob)
             self.trust.check(
-                machine.identity, key, machine.name, accept_host_key, provisioned=noted
+                machine.identity,
+                key,
+                machine.name,
+                accept_host_key,
+                provisioned=noted,
+                vouched=(lambda: told_host_keys(machine, deadline)) if has_agent(machine) else None,
             )
 
         known = [noted] if noted else self.trust.pinned(machine.identity)
@@ -160,7 +169,9 @@ class Session:
             Guest.open(
                 opener,
                 machine.name,
-                login_for(machine, user, identity_files),
+                login_for(
+                    machine, user, identity_files, Secret.of(password), Secret.of(passphrase)
+                ),
                 check,
                 known_key_kinds=[key.kind for key in known],
                 timeout=deadline,
@@ -198,7 +209,13 @@ class Session:
 
         def check(key: ServerKey) -> None:
             # Whoever owns a socket here is who it is.
-            keys.check(machine.identity, key, machine.name, _accept if private else accept)
+            keys.check(
+                machine.identity,
+                key,
+                machine.name,
+                _accept if private else accept,
+                origin=Origin.LOCAL if private else Origin.ACCEPTED,
+            )
 
         return replace(
             policy,

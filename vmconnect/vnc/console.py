@@ -27,7 +27,7 @@ from vmconnect.errors import (
 from vmconnect.streams import Stream
 from vmconnect.vnc import messages
 from vmconnect.vnc.clipboard import ConsoleClipboard
-from vmconnect.vnc.credentials import Credentials, Secret
+from vmconnect.vnc.credentials import Answer, Credentials
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import (
     CursorShape,
@@ -121,8 +121,8 @@ class Console(Channel):
         opener: Callable[[Deadline], Stream],
         machine: str,
         *,
-        password: Secret = None,
-        user: Secret = None,
+        password: Answer = None,
+        user: Answer = None,
         policy: Policy | None = None,
         preference: Preference | None = None,
         local: bool = False,
@@ -491,7 +491,7 @@ class _Clock:
     def __init__(self, deadline: Deadline):
         self.deadline = deadline
 
-    def stopped(self, secret: Secret) -> Secret:
+    def stopped(self, secret: Answer) -> Answer:
         """Let a secret's being asked for take no time."""
         return self.stopping(secret) if callable(secret) else secret
 
