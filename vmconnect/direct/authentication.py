@@ -83,9 +83,7 @@ class Authentication:
         raise AuthenticationError(
             self._account(),
             machine=self._machine,
-            hint="load the key with ssh-add"
-            if self._locked
-            else "name another user with -l or a key with -i",
+            hint="load the key with ssh-add" if self._locked else self.login.hint,
         )
 
     def _account(self) -> str:
@@ -136,7 +134,7 @@ class Authentication:
             self._deadline.check("asking the guest agent to let us in")
             self._tried.append("the guest agent, which does not answer")
         except VmconnectError as error:
-            self._tried.append(error.message)
+            self._tried.append(f"the guest agent ({error.message})")
         return False
 
     def _by_person(self) -> bool:

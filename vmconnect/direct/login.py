@@ -39,6 +39,7 @@ class Login:
     that the guest lets in for the time of a ``with`` block.
     ``ask``: given a prompt, it returns the passphrase of a key, then a password, or None to do
     without.
+    ``hint``: what would help when all of this is refused.
     """
 
     user: str = field(default_factory=getpass.getuser)
@@ -48,6 +49,7 @@ class Login:
     passphrase: Secret | None = None
     temporary_key: TemporaryKey | None = field(default=None, repr=False)
     ask: Callable[[str], Answer] = field(default=nobody, repr=False)
+    hint: str = "name another user with -l or a key with -i"
 
     @property
     def has_more(self) -> bool:

@@ -45,9 +45,9 @@ class Machine:
     a serial port that is no socket is the path of its terminal or file. A machine with
     ``handed_console`` may listen nowhere, but its hypervisor hands out connections to its screen;
     with ``relayed_agent``, the hypervisor has the guest agent's channel to itself, and passes
-    requests on. ``console_user`` and ``console_password`` are what an address or a connection file
-    says of how to log in there. ``trouble`` is what is wrong, such as why the state is UNKNOWN, and
-    what would help.
+    requests on. With ``clipboard``, its console shares the guest's. ``console_user`` and
+    ``console_password`` are what an address or a connection file says of how to log in there.
+    ``trouble`` is what is wrong, such as why the state is UNKNOWN, and what would help.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Machine:
     serial: Endpoint | Path | None = None
     handed_console: bool = False
     relayed_agent: bool = False
+    clipboard: bool = False
     console_user: str | None = None
     console_password: Secret | None = None
     trouble: str | None = None

@@ -12,6 +12,7 @@ import getpass
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from vmconnect.errors import ResourceError, VmconnectError
 from vmconnect.hypervisor import Machine
 from vmconnect.secret import Secret
 from vmconnect.session.agent_access import has_agent, temporary_key
-from vmconnect.session.keyring import Keyring, Purpose
+from vmconnect.session.keyring import Keyring
+from vmconnect.session.purpose import Purpose
 from vmconnect.session.secrets import secret_from_environment
 
 if TYPE_CHECKING:  # They bring paramiko and numpy.
@@ -153,16 +155,19 @@ def login_for(
         home = Path.home() / ".ssh"
         files = tuple(path for name in _DEFAULT_KEYS if (path := home / name).is_file())
         use_agent = True
-    # As root only who says so: to be root here is no wish to be root there.
-    by_agent = has_agent(machine) and (who != "root" or "root" in {user, note.user})
-    return Login(
+    login = Login(
         who,
         files,
         use_agent,
         password=functools.partial(stored_password, machine, Purpose.GUEST, who),
-        temporary_key=functools.partial(temporary_key, machine, who) if by_agent else None,
         ask=ask_secret,
     )
+    if not has_agent(machine):
+        return login
+    if who == "root" and "root" not in {user, note.user}:
+        # To be root here is no wish to be root there.
+        return replace(login, hint="name a user with -l, and its guest agent may let you in")
+    return replace(login, temporary_key=functools.partial(temporary_key, machine, who))
 
 
 def _stored_user(machine: Machine) -> str | None:

@@ -8,7 +8,6 @@ dialogue for nothing, and the library is not imported.
 
 from __future__ import annotations
 
-import enum
 import importlib
 import urllib.parse
 from dataclasses import dataclass
@@ -19,21 +18,15 @@ from vmconnect.errors import MissingDependencyError, ResourceError
 from vmconnect.paths import state_directory
 from vmconnect.secret import Secret, forget_frames
 from vmconnect.session.line_file import LineFile
+from vmconnect.session.purpose import Purpose
 
-__all__ = ["Keyring", "KeyringEntry", "Purpose"]
+__all__ = ["Keyring", "KeyringEntry"]
 
 SERVICE = "vmconnect"
 _NOBODY = "-"
 # The library's word for a backend that may be used without being asked for: it keeps passwords
 # where others cannot read them.
 _RECOMMENDED = 1
-
-
-class Purpose(enum.Enum):
-    """What a password opens. One for the guest is not shown to a VNC server, nor the reverse."""
-
-    CONSOLE = "console"
-    GUEST = "guest"
 
 
 @dataclass(frozen=True, slots=True)

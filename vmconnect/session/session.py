@@ -179,6 +179,11 @@ class Session:
             )
         )
 
+    def guest_stream(self, timeout: Deadline | float | None = 10.0) -> Stream:
+        """Return a connection to the guest's SSH server, which nobody has spoken over yet."""
+        opener = self._opener(self._endpoint("vsock device", self.machine.guest))
+        return opener(Deadline.of(timeout))
+
     def close(self) -> None:
         """Close every channel, also those in the midst of something."""
         with self._lock:

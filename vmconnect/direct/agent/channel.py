@@ -23,6 +23,7 @@ __all__ = ["AgentChannel", "StreamChannel"]
 _READ_BYTES = 1 << 16
 # What is sent while no agent listens in the guest is lost: it is asked again after so long.
 _ASK_AGAIN_SECONDS = 1.0
+_CATCH_UP_SECONDS = 10.0
 # The schema has an int64, and JSON parsers without one have 53 bits.
 _NUMBER_BITS = 53
 
@@ -88,30 +89,33 @@ class StreamChannel:
         self._stream.close()
 
     def _synchronise(self, deadline: Deadline) -> None:
+        """Return when the last thing that was asked has been answered."""
         self._replies.clear()
         self._parser.resynchronise()
-        numbers: set[int] = set()
+        earlier: set[int] = set()
         while True:
             number = secrets.randbits(_NUMBER_BITS)
-            numbers.add(number)
             self._send(encode_sync(number), deadline)
             soon = deadline.sooner(_ASK_AGAIN_SECONDS)
             try:
-                while not self._answers(numbers, soon):
-                    pass
+                while (answered := self._synced(soon)) != number:
+                    if answered in earlier:
+                        # It has begun to answer, and comes to the last by itself.
+                        soon = deadline.sooner(_CATCH_UP_SECONDS)
             except DeadlineError:
                 if deadline.passed:
                     raise
+                earlier.add(number)
             else:
                 return
 
-    def _answers(self, numbers: set[int], deadline: Deadline) -> bool:
-        """Return whether the next reply is to one of our tries to synchronise."""
+    def _synced(self, deadline: Deadline) -> int | None:
+        """Return the number of the next reply; None for any that has none."""
         try:
             reply = self._next(deadline, "answer")
         except AgentError:
-            return False  # The rest of what was meant for another.
-        return isinstance(reply, Synced) and reply.number in numbers
+            return None  # The rest of what was meant for another.
+        return reply.number if isinstance(reply, Synced) else None
 
     def _send(self, data: bytes, deadline: Deadline) -> None:
         self._stream.settimeout(deadline.remaining())

@@ -29,7 +29,8 @@ _CIDS = range(3, 0xFFFF_FFFF)
 class Domain:
     """The endpoints and drives of a domain, as far as they can be reached from here.
 
-    ``agent_channel``: whether it has a guest agent's channel, wherever the domain is.
+    ``agent_channel``: whether it has a guest agent's channel, wherever the domain is;
+    ``clipboard``: whether its console shares the guest's.
     """
 
     console: Endpoint | None = None
@@ -37,6 +38,7 @@ class Domain:
     guest: Endpoint | None = None
     agent: Endpoint | None = None
     agent_channel: bool = False
+    clipboard: bool = False
     serial: Endpoint | Path | None = None
     drives: tuple[Drive, ...] = ()
 
@@ -74,6 +76,7 @@ def read_domain(xml: str, address: LibvirtAddress) -> Domain:
         guest=None if address.remote else _vsock(devices),
         agent=None if address.remote else _agent(devices),
         agent_channel=_agent_channel(devices) is not None,
+        clipboard=devices.find("channel[@type='qemu-vdagent']") is not None,
         serial=None if address.remote else _serial(devices),
         drives=tuple(_drives(devices)),
     )

@@ -394,6 +394,7 @@ class Libvirt(Hypervisor):
             serial=endpoints.serial,
             handed_console=endpoints.graphics is not None and not self.address.remote,
             relayed_agent=endpoints.agent_channel,
+            clipboard=endpoints.clipboard,
         )
 
 
