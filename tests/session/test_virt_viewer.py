@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmconnect.errors import ResourceError, TargetError, UnsupportedError
-from vmconnect.session import parse_target, resolve
 from vmconnect.secret import Secret
+from vmconnect.session import parse_target, resolve
 from vmconnect.session.virt_viewer import ViewerFile, parse_viewer_file
 from vmconnect.streams import Tcp
 

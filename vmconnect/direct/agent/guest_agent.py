@@ -28,6 +28,7 @@ _READ_BYTES = 1 << 16
 _REASON_CHARACTERS = 300
 _TEXT_CHARACTERS = 256
 _MOST_KEYS = 4096
+_DAY_SECONDS = 86400
 # qemu-ga keeps no more of each of a command's outputs, and tells that there was more.
 _OUTPUT_BYTES = 16 << 20
 _POLL_SECONDS = (0.01, 0.02, 0.05, 0.1)
@@ -94,7 +95,8 @@ class GuestAgent:
 
     def os_info(self, timeout: Deadline | float | None = _TIMEOUT) -> OsInfo:
         """Return what the guest runs."""
-        answer = _shaped(self.execute("guest-get-osinfo", timeout=timeout), dict, "osinfo")
+        command = "guest-get-osinfo"
+        answer = _shaped(self.execute(command, timeout=timeout), dict, command)
         return OsInfo(
             id=_text(answer.get("id")),
             name=_text(answer.get("pretty-name") or answer.get("name")),
@@ -105,12 +107,14 @@ class GuestAgent:
 
     def time(self, timeout: Deadline | float | None = _TIMEOUT) -> float:
         """Return the guest's clock, in seconds since 1970, UTC."""
-        return _shaped(self.execute("guest-get-time", timeout=timeout), int, "time") / 1e9
+        nanoseconds = self.execute("guest-get-time", timeout=timeout)
+        return _number(nanoseconds, 1 << 63, "guest-get-time") / 1e9
 
     def utc_offset(self, timeout: Deadline | float | None = _TIMEOUT) -> int:
         """Return how many seconds the guest's time zone is now before UTC."""
-        answer = _shaped(self.execute("guest-get-timezone", timeout=timeout), dict, "timezone")
-        return _shaped(answer.get("offset"), int, "timezone")
+        command = "guest-get-timezone"
+        answer = _shaped(self.execute(command, timeout=timeout), dict, command)
+        return _number(answer.get("offset"), _DAY_SECONDS, command)
 
     def read_file(
         self, path: str, *, limit: int, timeout: Deadline | float | None = _TIMEOUT
@@ -188,7 +192,7 @@ class GuestAgent:
             timeout=deadline,
             **more,
         )
-        pid = _shaped(_shaped(answer, dict, "guest-exec").get("pid"), int, "guest-exec")
+        pid = _number(_shaped(answer, dict, "guest-exec").get("pid"), 1 << 63, "guest-exec")
         status = self._exited(pid, deadline)
         if status.get("out-truncated") or status.get("err-truncated"):
             raise GuestError(
@@ -259,8 +263,14 @@ class GuestAgent:
 
 def _shaped(value: Any, kind: type[T], what: str) -> T:
     """Return ``value`` if it is of that kind; AgentError if not."""
-    # Python takes true for the number 1.
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind):
+        raise AgentError(f"a senseless answer to {what}")
+    return value
+
+
+def _number(value: Any, below: int, what: str) -> int:
+    """Return an integer between -``below`` and ``below``; AgentError if it is none."""
+    if type(value) is not int or not -below < value < below:  # Python takes true for a 1.
         raise AgentError(f"a senseless answer to {what}")
     return value
 
