@@ -173,8 +173,8 @@ def test_the_environment_has_it_by_the_machine_s_name(
 def test_the_keyring_has_it_for_the_machine_and_the_user(
     machine: DemoMachine, password_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    set_it = ["credential", "set", NAME, "guest", "-l", "guest", "--password-file", password_file]
-    assert run(*set_it) == (0, "", "")
+    set_it = ("credential", "set", NAME, "guest", "-l", "guest", "--password-file")
+    assert run(*set_it, password_file) == (0, "", "")
     assert PASSWORD in (tmp_path / "keyring").read_text()
     assert PASSWORD not in (tmp_path / "XDG_STATE_HOME/vmconnect/credentials").read_text()
     code, out, _ = run("credential", "list")

@@ -18,7 +18,10 @@ class FileKeyring(KeyringBackend):
     Without one it is locked, as a keyring whose dialogue nobody answers.
     """
 
-    priority = 5.0  # type: ignore[assignment]  # (the library has it as a property of the class)
+    priority = 5.0
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def get_password(self, service: str, username: str) -> str | None:
         return self._read().get(f"{service}/{username}")
@@ -49,4 +52,4 @@ class FileKeyring(KeyringBackend):
 class UnsafeKeyring(FileKeyring):
     """One that others can read, as the library's word for it goes."""
 
-    priority = 0.5  # type: ignore[assignment]
+    priority = 0.5

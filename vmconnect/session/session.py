@@ -101,7 +101,9 @@ class Session:
         RfbError, AuthenticationError, TrustError.
         """
         from vmconnect.vnc import Console
+        from vmconnect.vnc.credentials import concealed
 
+        password, user = concealed(password), concealed(user)
         endpoint = self.machine.console
         opener: Opener = self._handed_console
         if endpoint is not None or not self.machine.handed_console:
@@ -144,6 +146,7 @@ class Session:
         TrustError, AuthenticationError, SshError.
         """
         machine = self.machine
+        password, passphrase = Secret.of(password), Secret.of(passphrase)
         deadline = Deadline.of(timeout)
         opener = _DialledAhead(
             self._opener(self._endpoint("vsock device", machine.guest)), deadline
@@ -169,9 +172,7 @@ class Session:
             Guest.open(
                 opener,
                 machine.name,
-                login_for(
-                    machine, user, identity_files, Secret.of(password), Secret.of(passphrase)
-                ),
+                login_for(machine, user, identity_files, password, passphrase),
                 check,
                 known_key_kinds=[key.kind for key in known],
                 timeout=deadline,

@@ -24,10 +24,11 @@ from vmconnect.errors import (
     UnsupportedError,
     VmconnectError,
 )
+from vmconnect.secret import forget_frames
 from vmconnect.streams import Stream
 from vmconnect.vnc import messages
 from vmconnect.vnc.clipboard import ConsoleClipboard
-from vmconnect.vnc.credentials import Answer, Credentials
+from vmconnect.vnc.credentials import Answer, Credentials, concealed
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import (
     CursorShape,
@@ -144,6 +145,7 @@ class Console(Channel):
         login, TrustError if the policy does, ConnectError if it refuses us, ConnectionLostError
         if it hangs up.
         """
+        password, user = concealed(password), concealed(user)
         clock = _Clock(Deadline.of(timeout))
         credentials = Credentials(clock.stopped(password), clock.stopped(user))
         policy = policy or Policy()
@@ -518,8 +520,19 @@ def _shake_hands(stream: Stream, engine: Engine, clock: _Clock) -> None:
         if not count:
             raise engine.receive_end()
         engine.received(count)
-        if out := engine.data_to_send():
-            clock.deadline.check(doing)
-            stream.settimeout(clock.deadline.remaining())
-            stream.sendall(out)
+        clock.deadline.check(doing)
+        stream.settimeout(clock.deadline.remaining())
+        _answer(stream, engine)
     stream.settimeout(None)
+
+
+def _answer(stream: Stream, engine: Engine) -> None:
+    """Send what the handshake has to say; it may be a password, so that no variable keeps it."""
+    out = engine.data_to_send()
+    try:
+        if out:
+            stream.sendall(out)
+    except VmconnectError as error:
+        del out
+        forget_frames(error)
+        raise

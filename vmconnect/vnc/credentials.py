@@ -7,18 +7,23 @@ from collections.abc import Callable
 from vmconnect.errors import AuthenticationError
 from vmconnect.secret import Secret
 
-__all__ = ["Answer", "Credentials"]
+__all__ = ["Answer", "Credentials", "concealed"]
 
 Answer = Callable[[], Secret | str | None] | Secret | str | None
 """A text, or a way to ask for it when a server wants it, or nothing."""
+
+
+def concealed(answer: Answer) -> Callable[[], Secret | str | None] | Secret | None:
+    """Return ``answer`` so that no variable shows it."""
+    return answer if callable(answer) else Secret.of(answer)
 
 
 class Credentials:
     """A user's name and a password, or ways to ask for them; never shown."""
 
     def __init__(self, password: Answer = None, user: Answer = None):
-        self._password = _kept(password)
-        self._user = _kept(user)
+        self._password = concealed(password)
+        self._user = concealed(user)
 
     @property
     def has_password(self) -> bool:
@@ -63,7 +68,3 @@ class Credentials:
 
     def __repr__(self) -> str:
         return f"<Credentials {'with' if self.may_ask else 'without'} password>"
-
-
-def _kept(answer: Answer) -> Callable[[], Secret | str | None] | Secret | None:
-    return answer if callable(answer) else Secret.of(answer)

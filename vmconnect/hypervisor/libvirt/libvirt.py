@@ -262,7 +262,7 @@ class Libvirt(Hypervisor):
         valid_s: float | None = None,
     ) -> None:
         """Set the VNC password of the running domain, which must have been started with one."""
-        secret = Secret.of(password)
+        secret = password = Secret.of(password)
 
         def update(domain: Any) -> None:
             xml = domain.XMLDesc(self._library.VIR_DOMAIN_XML_SECURE)

@@ -241,8 +241,9 @@ class Qemu(Hypervisor):
         valid_s: float | None = None,
     ) -> None:
         """Set the VNC password, for that many seconds, or for good."""
+        password = Secret.of(password)
         with self._monitor(machine, deadline) as monitor:
-            display.set_password(monitor, Secret.of(password), valid_s, deadline)
+            display.set_password(monitor, password, valid_s, deadline)
 
     @contextlib.contextmanager
     def _connect(self, path: Path, deadline: Deadline) -> Iterator[QmpClient]:
