@@ -196,7 +196,7 @@ def _print(
     if as_json:
         objects = [_as_json(each.purpose, each.pin) for each in found]
         if noted:
-            pin = Pin[PublicKey](noted[0].identity, noted[1], noted[0].name)
+            pin: Pin[PublicKey] = Pin(noted[0].identity, noted[1], noted[0].name)
             objects.insert(0, {**_as_json(Purpose.GUEST, pin), "origin": "note"})
         print(json.dumps(objects, indent=2))  # noqa: T201
         return

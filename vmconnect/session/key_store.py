@@ -40,6 +40,7 @@ class PublicKey(Protocol):
 
 
 K = TypeVar("K", bound=PublicKey)
+KeyOf_co = TypeVar("KeyOf_co", bound=PublicKey, covariant=True)
 
 
 class Origin(enum.Enum):
@@ -56,7 +57,7 @@ class Origin(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Pin(Generic[K]):
+class Pin(Generic[KeyOf_co]):
     """A key, and the machine that it is pinned to.
 
     ``machine`` is what it was called then, ``since`` when that was; as ``origin``, they are None
@@ -64,7 +65,7 @@ class Pin(Generic[K]):
     """
 
     identity: str
-    key: K
+    key: KeyOf_co
     machine: str | None = None
     origin: Origin | None = None
     since: datetime | None = None
