@@ -177,7 +177,7 @@ def test_machines_without_one(tmp_path: Path) -> None:
     with pytest.raises(VmconnectError, match="web01"), open_agent(gone):
         pass
     assert told_host_keys(gone, Deadline(WAIT)) == []
-    assert told_host_keys(none, Deadline(WAIT)) == []
+    assert told_host_keys(machine_at(None), Deadline(WAIT)) == []
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from vmconnect.session.purpose import Purpose
 __all__ = ["Keyring", "KeyringEntry"]
 
 SERVICE = "vmconnect"
-_NOBODY = "-"
+_NOTHING = "*"  # in names it is quoted
 # The library's word for a backend that may be used without being asked for: it keeps passwords
 # where others cannot read them.
 _RECOMMENDED = 1
@@ -129,19 +129,23 @@ def _named(backend: Any) -> str:
 def _line(entry: KeyringEntry) -> str:
     words = entry.purpose.value, entry.identity, entry.user or "", entry.machine
     return " ".join(
-        urllib.parse.quote(word, safe="/:@.", errors="surrogateescape") or _NOBODY for word in words
+        urllib.parse.quote(word, safe="/:@.", errors="surrogateescape") or _NOTHING
+        for word in words
     )
 
 
 def _entry(line: str) -> KeyringEntry | None:
-    words = [urllib.parse.unquote(word, errors="surrogateescape") for word in line.split()]
+    words = [
+        "" if word == _NOTHING else urllib.parse.unquote(word, errors="surrogateescape")
+        for word in line.split()
+    ]
     if len(words) != 4:
         return None
     try:
         purpose = Purpose(words[0])
     except ValueError:
         return None
-    return KeyringEntry(purpose, words[1], None if words[2] == _NOBODY else words[2], words[3])
+    return KeyringEntry(purpose, words[1], words[2] or None, words[3])
 
 
 def _same(line: str, entry: KeyringEntry) -> bool:
