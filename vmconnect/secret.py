@@ -5,8 +5,6 @@ A `Secret` is handed around; where the text itself is needed, and nowhere else, 
 
 from __future__ import annotations
 
-import hmac
-import traceback
 from typing import NoReturn, overload
 
 from vmconnect.errors import ResourceError
@@ -62,6 +60,8 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
+        import hmac  # Hardly ever asked for, and slow to import.
+
         return hmac.compare_digest(self.__text.encode(), other.__text.encode())
 
     def __hash__(self) -> int:
@@ -86,6 +86,8 @@ def forget_frames(error: BaseException) -> None:
     A library that is handed a secret has it in variables of its own, encoded, and its traceback
     keeps them.
     """
+    import traceback
+
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()
     while pending:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import base64
 import enum
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from vmconnect.errors import HostKeyChangedError, HostKeyUnknownError
 from vmconnect.session.line_file import LineFile
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["KeyStore", "Origin", "Pin", "PublicKey", "identity_of"]
 
@@ -108,7 +111,7 @@ class KeyStore(Generic[K]):
             known = {(pin.identity, pin.key) for _, pin in self._read(lines)}
             for key in keys:
                 if (identity, key) not in known:
-                    when = datetime.now(UTC).strftime(_WHEN)
+                    when = time.strftime(_WHEN, time.gmtime())
                     data = base64.b64encode(key.blob).decode()
                     comment = f"{_name(machine or identity)} {origin.value} {when}"
                     lines.append(f"{_name(identity)} {key.kind} {data} {comment}")
@@ -195,6 +198,8 @@ def _commented(words: list[str]) -> tuple[str | None, Origin | None, datetime | 
     """Return what a comment of ours says; nothing if it is somebody else's."""
     if len(words) < 3:
         return None, None, None
+    from datetime import UTC, datetime
+
     try:
         since = datetime.strptime(words[2], _WHEN).replace(tzinfo=UTC)
         return identity_of(words[0]), Origin(words[1]), since
