@@ -48,10 +48,10 @@ $(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*
 
 $(VENV)/.dev: $(VENV)/.run
 	@scripts/system-packages $(TEST_PACKAGES)
-	@scripts/venv $(PYTHON) $(VENV) '.[window,video,libvirt,lint,test]'
+	@scripts/venv $(PYTHON) $(VENV) '.[window,video,libvirt,keyring,lint,test]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	@scripts/system-packages $(BENCH_PACKAGES)
-	@scripts/venv $(PYTHON) $(VENV) '.[window,video,libvirt,lint,test,bench]'
+	@scripts/venv $(PYTHON) $(VENV) '.[window,video,libvirt,keyring,lint,test,bench]'
 	@touch $@

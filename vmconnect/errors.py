@@ -22,6 +22,7 @@
     |   +-- VhostUserError          a vhost-user front end (QEMU) did
     |   +-- VsockError              a vsock driver (the guest) did
     |   +-- SshError                an SSH server did
+    |   +-- AgentError              a guest agent did
     |   +-- RestError               a hypervisor's HTTP server did
     +-- AuthenticationError         the far end refused who we are
     +-- TrustError                  we refuse who the far end says it is
@@ -37,6 +38,7 @@ original as ``__cause__``; none leaves the public API.
 from __future__ import annotations
 
 __all__ = [
+    "AgentError",
     "AmbiguousTargetError",
     "AuthenticationError",
     "CapabilityError",
@@ -193,6 +195,10 @@ class VsockError(ProtocolError):
 
 class SshError(ProtocolError):
     """An SSH server broke the SSH protocol."""
+
+
+class AgentError(ProtocolError):
+    """A guest's agent broke its protocol."""
 
 
 class RestError(ProtocolError):

@@ -21,8 +21,10 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 COMMANDS = {
     "checkpoint": "keep a machine's state, and go back to it",
     "console": "open a window on a machine's screen",
+    "credential": "keep passwords of machines in the keyring",
     "demo": "boot a real Linux guest and show what can be done with it",
     "exec": "run a command in a machine's guest, over vsock",
+    "hints": "tell what makes a machine reachable, and what it lacks",
     "keys": "press keys on a machine's keyboard, with no console attached",
     "list": "list the machines that run here",
     "media": "put media into a machine's drives, and take them out",
@@ -30,6 +32,7 @@ COMMANDS = {
     "record": "record what a machine's screen shows, to a file",
     "replay": "show a recording, or make pictures, a video or text of it",
     "screenshot": "write a machine's screen to a PNG file",
+    "trust": "list, add and forget the keys that machines are known by",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["arrange", "configure", "run"]
 
-_VALUED = {"-l", "-i", "--wait", "--timeout"}
+_VALUED = {"-l", "-i", "--password-file", "--password-fd", "--wait", "--timeout"}
 _READ_BYTES = 1 << 17
 
 

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmconnect.cli.password_options import add_password_options, given_password
 from vmconnect.cli.trust_question import ask_trust
+from vmconnect.cli.voice import say
 from vmconnect.session import Session, connect
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ __all__ = ["add_login_options", "open_guest"]
 
 
 def add_login_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``-l``, ``-i``, ``--accept-new-host-key`` and ``--wait``."""
+    """Add ``-l``, ``-i``, the password's, ``--accept-new-host-key``, ``--wait`` and ``-v``."""
     parser.add_argument("-l", dest="user", metavar="USER", help="log in as USER")
     parser.add_argument(
         "-i",
@@ -27,6 +29,7 @@ def add_login_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="log in with this private key, and with no other",
     )
+    add_password_options(parser, "the user's password, or with -i the key's passphrase,")
     parser.add_argument(
         "--accept-new-host-key",
         action="store_true",
@@ -39,15 +42,21 @@ def add_login_options(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="keep trying that long, for a guest that is still starting",
     )
+    parser.add_argument(
+        "-v", dest="verbose", action="store_true", help="say as whom, and how, we came in"
+    )
 
 
 def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
     """Connect to the target's guest as the options say; the caller closes the session."""
+    secret = given_password(arguments)
     session = connect(arguments.target)
     try:
-        return session, session.guest(
+        guest = session.guest(
             user=arguments.user,
             identity_files=arguments.identity_files,
+            password=None if arguments.identity_files else secret,
+            passphrase=secret if arguments.identity_files else None,
             accept_host_key=lambda key: (
                 arguments.accept_new_host_key or ask_trust(session.machine.name, "host key", key)
             ),
@@ -57,3 +66,6 @@ def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
     except BaseException:
         session.close()
         raise
+    if arguments.verbose:
+        say(f"{session.machine.name}: logged in as {guest.login.user} by {guest.method}")
+    return session, guest

@@ -6,10 +6,12 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vmconnect.channel import Channel, ChannelState
 from vmconnect.deadline import Deadline
+from vmconnect.direct.authentication import AttemptsExhaustedError
 from vmconnect.direct.login import Login
 from vmconnect.direct.pump import Sink, drain, end_input, feed
 from vmconnect.direct.result import Result
@@ -23,6 +25,7 @@ from vmconnect.errors import (
     VmconnectError,
 )
 from vmconnect.progress import Progress, Silent
+from vmconnect.secret import Secret
 from vmconnect.streams import Stream
 
 __all__ = ["Guest", "Opener"]
@@ -204,16 +207,21 @@ class Guest(Channel):
 
     def _dial(self, deadline: Deadline, *, wait: bool) -> SshConnection:
         attempt = 0
+        login = self.login
+        tried: tuple[str, ...] = ()
         while True:
             try:
-                return SshConnection(
+                connection = SshConnection(
                     self._opener(deadline),
                     self.machine,
-                    self.login,
+                    login,
                     self._check_host_key,
                     known_key_kinds=self._known_key_kinds,
+                    tried=tried,
                     timeout=deadline,
                 )
+            except AttemptsExhaustedError as error:
+                login, tried = error.rest, error.tried
             except (ConnectError, ConnectionLostError):
                 pause = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
                 left = deadline.remaining()
@@ -221,6 +229,11 @@ class Guest(Channel):
                     raise
                 attempt += 1
                 time.sleep(pause)
+            else:
+                if isinstance(password := connection.login.password, Secret):
+                    # Nobody is to be asked again for what has let us in.
+                    self.login = replace(self.login, password=password)
+                return connection
 
     def _lose(self, connection: SshConnection, reason: VmconnectError) -> None:
         connection.close()

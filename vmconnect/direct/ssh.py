@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 from vmconnect.deadline import Deadline
+from vmconnect.direct.authentication import Authentication
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
 from vmconnect.errors import (
-    AuthenticationError,
     ConnectError,
     ConnectionLostError,
     DeadlineError,
     GuestError,
-    ResourceError,
     SshError,
-    TargetError,
     VmconnectError,
 )
 from vmconnect.streams import Stream
@@ -89,15 +86,18 @@ class SshConnection:
         check_host_key: HostKeyCheck,
         *,
         known_key_kinds: Sequence[str] = (),
+        tried: Sequence[str] = (),
         timeout: Deadline | float | None = 30.0,
     ):
         """Greet, check the host key, log in. The stream is ours from here, also on failure.
 
         ``known_key_kinds`` are the key types that are pinned already: they are asked for first,
-        so that the server shows a key that we can compare.
+        so that the server shows a key that we can compare. ``tried`` says which logins were
+        refused on a connection before.
 
         Raises ConnectError when the far end hangs up instead of greeting, SshError when it does
-        not speak SSH, what ``check_host_key`` raises, AuthenticationError, DeadlineError.
+        not speak SSH, what ``check_host_key`` raises, AuthenticationError (an
+        AttemptsExhaustedError if the server takes no more on this connection), DeadlineError.
         """
         self.machine = machine
         self.login = login
@@ -114,8 +114,12 @@ class SshConnection:
                 self._transport.exit_signals = {}
                 self._greet(known_key_kinds, deadline)
                 key = self._transport.get_remote_server_key()
+                left = deadline.remaining()
                 check_host_key(key.get_name(), key.asbytes())
-                self._authenticate(deadline)
+                deadline = Deadline(left)  # A person may have been asked.
+                authentication = Authentication(self._transport, machine, login, deadline, tried)
+                authentication.run()
+                self.login, self.method = authentication.login, authentication.method
         except BaseException:
             self.close()
             raise
@@ -196,65 +200,6 @@ class SshConnection:
                 ) from error
             raise
 
-    def _authenticate(self, deadline: Deadline) -> None:
-        transport, user = self._transport, self.login.user
-        tried: list[str] = []
-        for description, key in self._keys():
-            deadline.check("logging in")
-            try:
-                transport.auth_publickey(user, key)
-            except paramiko.BadAuthenticationType:
-                tried.append(description)
-                break  # Keys are not welcome at all.
-            except paramiko.AuthenticationException:
-                tried.append(description)
-                if not transport.is_active():
-                    break  # Too many attempts for this server.
-            else:
-                self.method = description
-                return
-        if transport.is_active():
-            secret = self.login.ask(f"{user}@{self.machine}'s password: ")
-            if secret is not None:
-                try:
-                    transport.auth_password(user, secret)
-                except paramiko.AuthenticationException:
-                    tried.append("a password")
-                else:
-                    self.method = "password"
-                    return
-        raise AuthenticationError(
-            f"login as {user} refused; tried {', '.join(tried) or 'nothing, having no key'}",
-            machine=self.machine,
-            hint="name another user with -l or a key with -i",
-        )
-
-    def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        for path in self.login.identity_files:
-            yield f"key {path}", self._load(path)
-        if self.login.use_agent:
-            agent = paramiko.Agent()
-            try:
-                for key in agent.get_keys():
-                    yield f"agent key {key.get_name()}", key
-            finally:
-                agent.close()
-
-    def _load(self, path: Path) -> paramiko.PKey:
-        """Read a private key, asking for its passphrase if it has one."""
-        try:
-            return _private_key(path, None)
-        except paramiko.PasswordRequiredException as error:
-            answer = self.login.ask(f"passphrase for {path}: ")
-            if answer is None:
-                raise AuthenticationError(
-                    f"the key {path} has a passphrase", hint="load it with ssh-add"
-                ) from error
-        try:
-            return _private_key(path, answer)
-        except TargetError as error:
-            raise AuthenticationError(f"wrong passphrase for {path}") from error
-
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         """Turn what paramiko raises into our tree; the one place that does."""
@@ -287,22 +232,3 @@ def _interrupts_first() -> Iterator[None]:
                 raise KeyboardInterrupt from error
             before = before.__context__
         raise
-
-
-def _private_key(path: Path, passphrase: str | None) -> paramiko.PKey:
-    """Read a private key file of any kind that SSH has.
-
-    Raises paramiko's PasswordRequiredException, ResourceError, or TargetError for a file that
-    is no key or does not open with this passphrase.
-    """
-    cause: Exception | None = None
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        try:
-            return kind.from_private_key_file(str(path), passphrase)
-        except paramiko.PasswordRequiredException:
-            raise
-        except OSError as error:
-            raise ResourceError(f"cannot read the key {path}: {error.strerror}") from error
-        except (ValueError, TypeError, IndexError, paramiko.SSHException) as error:
-            cause = error
-    raise TargetError(f"{path} is no private key that can be read") from cause

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vmconnect.hypervisor.watch import Watch
+    from vmconnect.secret import Secret
     from vmconnect.streams import Stream
 
 __all__ = ["Capability", "Checkpoint", "Drive", "Hypervisor"]
@@ -55,6 +56,7 @@ class Capability(enum.Enum):
     SEND_KEYS = "send_keys"
     OPEN_CONSOLE = "open_console"
     CONSOLE_PASSWORD = "set_console_password"  # noqa: S105 (a method's name)
+    ASK_AGENT = "ask_agent"
     CONSOLE = "console"
     GUEST = "guest"
     AGENT = "agent"
@@ -231,10 +233,22 @@ class Hypervisor:
         self._lacks(Capability.OPEN_CONSOLE, machine)
 
     def set_console_password(
-        self, machine: Machine, password: str, deadline: Deadline, *, valid_s: float | None = None
+        self,
+        machine: Machine,
+        password: Secret | str,
+        deadline: Deadline,
+        *,
+        valid_s: float | None = None,
     ) -> None:
         """Set the console's password, for that many seconds, or for good."""
         self._lacks(Capability.CONSOLE_PASSWORD, machine)
+
+    def ask_agent(self, machine: Machine, request: str, deadline: Deadline) -> str:
+        """Pass a request, a JSON text, on to the guest's agent, and return its reply.
+
+        For hypervisors that keep the agent's channel to themselves: `Machine.relayed_agent`.
+        """
+        self._lacks(Capability.ASK_AGENT, machine)
 
     def _lacks(self, capability: Capability, machine: Machine | None = None) -> NoReturn:
         from vmconnect.hypervisor import kinds

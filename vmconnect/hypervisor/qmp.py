@@ -129,11 +129,11 @@ class QmpClient:
         if arguments:
             request["arguments"] = {key.replace("_", "-"): val for key, val in arguments.items()}
         self._stream.settimeout(deadline.remaining())
-        line = json.dumps(request).encode() + b"\n"
+        # No variable keeps the line, in which may be a password: tracebacks show variables.
         if descriptor is None:
-            self._stream.sendall(line)
+            self._stream.sendall(json.dumps(request).encode() + b"\n")
         elif isinstance(self._stream, SocketStream):
-            self._stream.send_descriptor(line, descriptor)
+            self._stream.send_descriptor(json.dumps(request).encode() + b"\n", descriptor)
         else:
             raise UnsupportedError("only a local monitor takes descriptors", machine=self.machine)
         while True:

@@ -10,11 +10,11 @@
     our relationship with one machine: opens its `Console` and its `Guest`
 `TrustStore`, `HostKey`, `PublicKey`
     whose host key is whose
-`ask_on_terminal`
+`ask_on_terminal`, `ask_secret`
     a question to the person at the terminal
 """
 
-from vmconnect.session.credentials import ask_on_terminal
+from vmconnect.session.credentials import ask_on_terminal, ask_secret
 from vmconnect.session.inventory import Inventory, list_machines, take_inventory
 from vmconnect.session.key_store import PublicKey
 from vmconnect.session.resolve import hypervisor_of, resolve, resolve_all
@@ -30,6 +30,7 @@ __all__ = [
     "Target",
     "TrustStore",
     "ask_on_terminal",
+    "ask_secret",
     "connect",
     "hypervisor_of",
     "list_machines",

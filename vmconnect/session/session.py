@@ -14,8 +14,10 @@ from vmconnect.channel import Channel
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, UnsupportedError, VmconnectError
 from vmconnect.hypervisor import Machine
-from vmconnect.session.credentials import ask_on_terminal, login_for
-from vmconnect.session.key_store import PublicKey
+from vmconnect.secret import Secret
+from vmconnect.session.agent_access import has_agent, told_host_keys
+from vmconnect.session.credentials import console_password, console_user, login_for
+from vmconnect.session.key_store import Origin, PublicKey
 from vmconnect.session.resolve import hypervisor_of, resolve
 from vmconnect.session.target import Target, parse_target
 from vmconnect.session.trust import HostKey, TrustStore
@@ -25,7 +27,7 @@ if TYPE_CHECKING:  # numpy and paramiko are imported by the channel that needs t
     from vmconnect.direct import Guest
     from vmconnect.session.server_keys import ServerKeyStore
     from vmconnect.vnc import Console
-    from vmconnect.vnc.credentials import Secret
+    from vmconnect.vnc.credentials import Answer
     from vmconnect.vnc.policy import Policy
     from vmconnect.vnc.preference import Preference
 
@@ -78,8 +80,8 @@ class Session:
     def console(
         self,
         *,
-        password: Secret = None,
-        user: Secret = None,
+        password: Answer = None,
+        user: Answer = None,
         accept_host_key: Decision = _refuse,
         policy: Policy | None = None,
         preference: Preference | None = None,
@@ -89,7 +91,8 @@ class Session:
         """Attach to the machine's screen and return when the server has let us in.
 
         ``password`` and ``user``, or ways to ask for them, are used only if the server wants
-        them; by default what came with the target is, or the person at the terminal is asked.
+        them; by default what came with the target is, what the environment or the keyring has, or
+        the person at the terminal is asked (`vmconnect.session.credentials`).
         What of ``policy`` is left open follows from the machine: a socket on this host is private;
         a server's key is pinned to the machine, ``accept_host_key`` decides on one that was never
         seen, and a machine with a pinned key must show it ever after. Encodings follow from
@@ -100,7 +103,9 @@ class Session:
         RfbError, AuthenticationError, TrustError.
         """
         from vmconnect.vnc import Console
+        from vmconnect.vnc.credentials import concealed
 
+        password, user = concealed(password), concealed(user)
         endpoint = self.machine.console
         opener: Opener = self._handed_console
         if endpoint is not None or not self.machine.handed_console:
@@ -111,12 +116,8 @@ class Session:
             Console.open(
                 opener,
                 name,
-                password=password
-                or machine.console_password
-                or (lambda: ask_on_terminal(f"VNC password of {name}: ")),
-                user=user
-                or machine.console_user
-                or (lambda: ask_on_terminal(f"VNC user of {name}: ", hidden=False)),
+                password=password or console_password(machine),
+                user=user or console_user(machine),
                 policy=self._console_policy(policy, endpoint, accept_host_key),
                 preference=preference,
                 tap=tap,
@@ -130,19 +131,25 @@ class Session:
         *,
         user: str | None = None,
         identity_files: Sequence[Path] = (),
+        password: Secret | str | None = None,
+        passphrase: Secret | str | None = None,
         accept_host_key: Decision = _refuse,
         timeout: Deadline | float | None = 30.0,
         wait: bool = False,
     ) -> Guest:
         """Log in to the machine's guest over vsock.
 
-        ``accept_host_key`` decides on a key that was never seen; it is then pinned. ``wait``
+        With ``identity_files``, which ``passphrase`` opens, or with a ``password``, nothing else is
+        tried; without, all that `vmconnect.session.credentials` finds, up to the guest agent.
+        On first contact the guest agent tells the host keys; where there is none,
+        ``accept_host_key`` decides. They are then pinned. ``wait``
         keeps trying until ``timeout`` while nobody answers, as in a guest that is starting.
 
         Raises UnsupportedError for a machine with no vsock, ConnectError, DeadlineError,
         TrustError, AuthenticationError, SshError.
         """
         machine = self.machine
+        password, passphrase = Secret.of(password), Secret.of(passphrase)
         deadline = Deadline.of(timeout)
         opener = _DialledAhead(
             self._opener(self._endpoint("vsock device", machine.guest)), deadline
@@ -155,7 +162,12 @@ class Session:
         def check(kind: str, blob: bytes) -> None:
             key = HostKey(kind, blob)
             self.trust.check(
-                machine.identity, key, machine.name, accept_host_key, provisioned=noted
+                machine.identity,
+                key,
+                machine.name,
+                accept_host_key,
+                provisioned=noted,
+                vouched=(lambda: told_host_keys(machine, deadline)) if has_agent(machine) else None,
             )
 
         known = [noted] if noted else self.trust.pinned(machine.identity)
@@ -163,13 +175,18 @@ class Session:
             Guest.open(
                 opener,
                 machine.name,
-                login_for(machine, user, identity_files),
+                login_for(machine, user, identity_files, password, passphrase),
                 check,
                 known_key_kinds=[key.kind for key in known],
                 timeout=deadline,
                 wait=wait,
             )
         )
+
+    def guest_stream(self, timeout: Deadline | float | None = 10.0) -> Stream:
+        """Return a connection to the guest's SSH server, which nobody has spoken over yet."""
+        opener = self._opener(self._endpoint("vsock device", self.machine.guest))
+        return opener(Deadline.of(timeout))
 
     def close(self) -> None:
         """Close every channel, also those in the midst of something."""
@@ -201,7 +218,13 @@ class Session:
 
         def check(key: ServerKey) -> None:
             # Whoever owns a socket here is who it is.
-            keys.check(machine.identity, key, machine.name, _accept if private else accept)
+            keys.check(
+                machine.identity,
+                key,
+                machine.name,
+                _accept if private else accept,
+                origin=Origin.LOCAL if private else Origin.ACCEPTED,
+            )
 
         return replace(
             policy,

@@ -25,10 +25,11 @@ from vmconnect.errors import (
     UnsupportedError,
     VmconnectError,
 )
+from vmconnect.secret import forget_frames
 from vmconnect.streams import Stream
 from vmconnect.vnc import messages
 from vmconnect.vnc.clipboard import ConsoleClipboard
-from vmconnect.vnc.credentials import Credentials, Secret
+from vmconnect.vnc.credentials import Answer, Credentials, concealed
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import (
     CursorShape,
@@ -122,8 +123,8 @@ class Console(Channel):
         opener: Callable[[Deadline], Stream],
         machine: str,
         *,
-        password: Secret = None,
-        user: Secret = None,
+        password: Answer = None,
+        user: Answer = None,
         policy: Policy | None = None,
         preference: Preference | None = None,
         local: bool = False,
@@ -146,6 +147,7 @@ class Console(Channel):
         login, TrustError if the policy does, ConnectError if it refuses us, ConnectionLostError
         if it hangs up.
         """
+        password, user = concealed(password), concealed(user)
         clock = _Clock(Deadline.of(timeout))
         credentials = Credentials(clock.stopped(password), clock.stopped(user))
         policy = policy or Policy()
@@ -519,7 +521,7 @@ class _Clock:
     def __init__(self, deadline: Deadline):
         self.deadline = deadline
 
-    def stopped(self, secret: Secret) -> Secret:
+    def stopped(self, secret: Answer) -> Answer:
         """Let a secret's being asked for take no time."""
         return self.stopping(secret) if callable(secret) else secret
 
@@ -546,8 +548,19 @@ def _shake_hands(stream: Stream, engine: Engine, clock: _Clock) -> None:
         if not count:
             raise engine.receive_end()
         engine.received(count)
-        if out := engine.data_to_send():
-            clock.deadline.check(doing)
-            stream.settimeout(clock.deadline.remaining())
-            stream.sendall(out)
+        clock.deadline.check(doing)
+        stream.settimeout(clock.deadline.remaining())
+        _answer(stream, engine)
     stream.settimeout(None)
+
+
+def _answer(stream: Stream, engine: Engine) -> None:
+    """Send what the handshake has to say; it may be a password, so that no variable keeps it."""
+    out = engine.data_to_send()
+    try:
+        if out:
+            stream.sendall(out)
+    except VmconnectError as error:
+        del out
+        forget_frames(error)
+        raise

@@ -27,12 +27,18 @@ _CIDS = range(3, 0xFFFF_FFFF)
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """The endpoints and drives of a domain, as far as they can be reached from here."""
+    """The endpoints and drives of a domain, as far as they can be reached from here.
+
+    ``agent_channel``: whether it has a guest agent's channel, wherever the domain is;
+    ``clipboard``: whether its console shares the guest's.
+    """
 
     console: Endpoint | None = None
     graphics: int | None = None  # the VNC display's place among the graphics, for openGraphicsFD
     guest: Endpoint | None = None
     agent: Endpoint | None = None
+    agent_channel: bool = False
+    clipboard: bool = False
     serial: Endpoint | Path | None = None
     drives: tuple[Drive, ...] = ()
 
@@ -69,6 +75,8 @@ def read_domain(xml: str, address: LibvirtAddress) -> Domain:
         graphics=vnc,
         guest=None if address.remote else _vsock(devices),
         agent=None if address.remote else _agent(devices),
+        agent_channel=_agent_channel(devices) is not None,
+        clipboard=devices.find("channel[@type='qemu-vdagent']") is not None,
         serial=None if address.remote else _serial(devices),
         drives=tuple(_drives(devices)),
     )
@@ -96,13 +104,19 @@ def _vsock(devices: Element) -> Endpoint | None:
     return None if number is None else Vsock(number, SSH_PORT)
 
 
-def _agent(devices: Element) -> Endpoint | None:
-    for channel in devices.findall("channel[@type='unix']"):
-        target, source = channel.find("target"), channel.find("source")
-        if target is not None and target.get("name") == _AGENT and source is not None:
-            path = source.get("path") or ""
-            return Unix(path) if path.startswith("/") else None
+def _agent_channel(devices: Element) -> Element | None:
+    for channel in devices.findall("channel"):
+        target = channel.find("target")
+        if target is not None and target.get("name") == _AGENT:
+            return channel
     return None
+
+
+def _agent(devices: Element) -> Endpoint | None:
+    channel = _agent_channel(devices)
+    source = None if channel is None or channel.get("type") != "unix" else channel.find("source")
+    path = "" if source is None else source.get("path") or ""
+    return Unix(path) if path.startswith("/") else None
 
 
 def _serial(devices: Element) -> Endpoint | Path | None:

@@ -20,12 +20,13 @@ from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
 from vmconnect.hypervisor.checkpoints import check_name, find_checkpoint
 from vmconnect.hypervisor.drives import choose_drive
 from vmconnect.hypervisor.libvirt.address import LibvirtAddress
-from vmconnect.hypervisor.libvirt.connection import Connection
+from vmconnect.hypervisor.libvirt.connection import Connection, load_qemu
 from vmconnect.hypervisor.libvirt.domain import Domain, element, read_domain, text
 from vmconnect.hypervisor.libvirt.watch import LibvirtWatch
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
 from vmconnect.hypervisor.watch import Watch
+from vmconnect.secret import Secret, forget_frames
 from vmconnect.streams import SocketStream, Stream
 
 __all__ = ["Libvirt"]
@@ -36,6 +37,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_PNG_BYTES = 256 << 20
 _READ_BYTES = 1 << 18
 _KEY_HOLD_MS = 50
+_AGENT_SECONDS = 3600.0
 
 
 class Libvirt(Hypervisor):
@@ -252,23 +254,45 @@ class Libvirt(Hypervisor):
         return SocketStream(socket.socket(fileno=descriptor), machine.name)
 
     def set_console_password(
-        self, machine: Machine, password: str, deadline: Deadline, *, valid_s: float | None = None
+        self,
+        machine: Machine,
+        password: Secret | str,
+        deadline: Deadline,
+        *,
+        valid_s: float | None = None,
     ) -> None:
         """Set the VNC password of the running domain, which must have been started with one."""
+        secret = password = Secret.of(password)
 
         def update(domain: Any) -> None:
             xml = domain.XMLDesc(self._library.VIR_DOMAIN_XML_SECURE)
             graphics = element(xml).find("devices/graphics[@type='vnc']")
             if graphics is None:
                 raise UnsupportedError("it has no VNC display")
-            graphics.set("passwd", password)
+            graphics.set("passwd", secret.reveal())
             graphics.attrib.pop("passwdValidTo", None)
             if valid_s is not None:
                 until = datetime.now(UTC) + timedelta(seconds=max(1.0, valid_s))
                 graphics.set("passwdValidTo", until.strftime("%Y-%m-%dT%H:%M:%S"))
-            domain.updateDeviceFlags(text(graphics))
+            try:
+                domain.updateDeviceFlags(text(graphics))
+            except self._library.libvirtError as error:
+                forget_frames(error)  # The library has the whole element in a variable.
+                raise
 
         self._ask(machine, update, deadline)
+
+    def ask_agent(self, machine: Machine, request: str, deadline: Deadline) -> str:
+        """Pass a request on to the guest's agent, whose channel the daemon has to itself.
+
+        Raises GuestError when the agent refuses it, DeadlineError when it does not answer.
+        """
+
+        def ask(domain: Any) -> str:
+            seconds = max(1, int(deadline.remaining(at_most=_AGENT_SECONDS) or 0))
+            return str(load_qemu().qemuAgentCommand(domain, request, seconds, 0))
+
+        return self._ask(machine, ask, deadline)
 
     def _change_medium(
         self,
@@ -369,6 +393,8 @@ class Libvirt(Hypervisor):
             agent=endpoints.agent,
             serial=endpoints.serial,
             handed_console=endpoints.graphics is not None and not self.address.remote,
+            relayed_agent=endpoints.agent_channel,
+            clipboard=endpoints.clipboard,
         )
 
 

@@ -19,6 +19,8 @@ from vmconnect.streams import SSH_PORT, Endpoint, HybridVsock, Tcp, Unix, Vsock
 __all__ = ["answers_checked", "describe", "power_state", "unknown"]
 
 _AGENT_PORT = "org.qemu.guest_agent.0"
+# QEMU's own peer of the guest's spice-vdagent, which shares the clipboard with VNC.
+_CLIPBOARD = "qemu-vdagent"
 
 # QEMU's RunState (qapi/run-state.json).
 _STATES = {
@@ -51,7 +53,7 @@ def describe(monitor: QmpClient, path: Path, deadline: Deadline) -> Machine:
         state = power_state(monitor, deadline)
         console, handed = _console(monitor, deadline)
         vsock, agent_device = _devices(monitor, deadline)
-        agent, serial = _channels(monitor, agent_device, deadline)
+        agent, serial, clipboard = _channels(monitor, agent_device, deadline)
     note, noted_endpoint = read_note(path.with_suffix(".json"))
     hybrid = path.with_suffix(".vsock")
     beside = HybridVsock(str(hybrid), SSH_PORT) if is_socket(hybrid) else None
@@ -68,6 +70,7 @@ def describe(monitor: QmpClient, path: Path, deadline: Deadline) -> Machine:
         agent=agent,
         serial=serial,
         handed_console=handed,
+        clipboard=clipboard,
     )
 
 
@@ -147,9 +150,13 @@ def _devices(monitor: QmpClient, deadline: Deadline) -> tuple[Endpoint | None, s
 
 def _channels(
     monitor: QmpClient, agent_device: str | None, deadline: Deadline
-) -> tuple[Endpoint | None, Endpoint | Path | None]:
-    """Return the guest agent's channel and the first serial port, where they can be reached."""
+) -> tuple[Endpoint | None, Endpoint | Path | None, bool]:
+    """Return the guest agent's channel and the first serial port, where they can be reached.
+
+    And whether there is what shares the clipboard.
+    """
     agent: Endpoint | None = None
+    clipboard = False
     serial: Endpoint | Path | None = None
     for device in monitor.execute("query-chardev", timeout=deadline):
         label, filename = str(device.get("label")), str(device.get("filename"))
@@ -158,7 +165,8 @@ def _channels(
             agent = None if isinstance(found, Path) else found
         elif serial is None and re.fullmatch(r"(char)?serial\d*", label):
             serial = _chardev(filename)
-    return agent, serial
+        clipboard = clipboard or filename == _CLIPBOARD
+    return agent, serial, clipboard
 
 
 def _chardev(filename: str) -> Endpoint | Path | None:

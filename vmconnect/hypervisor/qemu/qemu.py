@@ -39,6 +39,7 @@ from vmconnect.hypervisor.qemu.description import (
 )
 from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
+from vmconnect.secret import Secret
 from vmconnect.streams import Stream, Unix
 
 if TYPE_CHECKING:
@@ -232,9 +233,15 @@ class Qemu(Hypervisor):
             return display.open_console(monitor, deadline)
 
     def set_console_password(
-        self, machine: Machine, password: str, deadline: Deadline, *, valid_s: float | None = None
+        self,
+        machine: Machine,
+        password: Secret | str,
+        deadline: Deadline,
+        *,
+        valid_s: float | None = None,
     ) -> None:
         """Set the VNC password, for that many seconds, or for good."""
+        password = Secret.of(password)
         with self._monitor(machine, deadline) as monitor:
             display.set_password(monitor, password, valid_s, deadline)
 
