@@ -23,6 +23,8 @@
     |   +-- VsockError              a vsock driver (the guest) did
     |   +-- SshError                an SSH server did
     |   +-- RestError               a hypervisor's HTTP server did
+    |   +-- TlsError                the far end of a TLS connection did
+    |   +-- WebSocketError          a WebSocket server did
     +-- AuthenticationError         the far end refused who we are
     +-- TrustError                  we refuse who the far end says it is
     |   +-- HostKeyUnknownError     first contact, and nobody accepted the key
@@ -59,11 +61,13 @@ __all__ = [
     "SshError",
     "StateError",
     "TargetError",
+    "TlsError",
     "TrustError",
     "UnsupportedError",
     "VhostUserError",
     "VmconnectError",
     "VsockError",
+    "WebSocketError",
 ]
 
 
@@ -197,6 +201,14 @@ class SshError(ProtocolError):
 
 class RestError(ProtocolError):
     """The HTTP server of a hypervisor broke HTTP, or its own API."""
+
+
+class TlsError(ProtocolError):
+    """The far end of a TLS connection broke TLS, or refused to go on with it."""
+
+
+class WebSocketError(ProtocolError):
+    """A WebSocket server broke the protocol, or sent what is no stream of bytes."""
 
 
 class AuthenticationError(VmconnectError):

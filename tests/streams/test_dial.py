@@ -1,9 +1,7 @@
 """Dialling: every kind of endpoint that this machine can have, and how each one fails."""
 
 import contextlib
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +10,6 @@ import pytest
 
 from vmconnect.errors import ConnectError, ConnectionLostError, DeadlineError
 from vmconnect.streams import HybridVsock, Stream, Tcp, Unix, dial
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="vmc-"))
-    yield path
-    shutil.rmtree(path)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from vmconnect.hypervisor.qemu.description import describe, unknown
 from vmconnect.hypervisor.qmp import QmpClient, QmpEvent
 from vmconnect.hypervisor.sockets import is_socket
 from vmconnect.hypervisor.watch import EventKind, MachineEvent, Watch
-from vmconnect.streams import SocketStream, Unix, dial
+from vmconnect.streams import Stream, Unix, dial
 
 __all__ = ["QemuWatch"]
 
@@ -52,7 +52,7 @@ class QemuWatch(Watch):
         self._sockets = sockets
         self._selector = selectors.DefaultSelector()
         self._attached: dict[Path, tuple[QmpClient, Machine]] = {}
-        self._waiting: dict[Path, SocketStream] = {}
+        self._waiting: dict[Path, Stream] = {}
         self._found: deque[MachineEvent] = deque()
         self._wake_read, self._wake_write = os.pipe()
         self._closing = threading.Event()
