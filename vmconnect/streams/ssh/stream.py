@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import sys
 import termios
 import time
 from collections.abc import Callable
@@ -73,6 +74,7 @@ class SshStream(SocketStream):
             answer = fcntl.ioctl(self._sending, termios.TIOCOUTQ, bytes(4))
         except OSError:
             return 0
+        return int.from_bytes(answer, sys.byteorder)
 
     def _ended(self) -> int:
         # An ssh that has lost its host closes everything as if the far end had.
