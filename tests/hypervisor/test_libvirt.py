@@ -328,7 +328,8 @@ def test_permission_denied_says_which_group_and_setting(system_libvirtd: Daemon)
 
 
 HERE = LibvirtAddress("system")
-THERE = LibvirtAddress("system", "root@kvm7:2222")
+THERE = LibvirtAddress("system", "kvm7:16514", "tls")
+BY_SSH = LibvirtAddress("system", "root@kvm7:2222")
 
 
 LISTEN = "<graphics type='vnc' port='5901'><listen type='address' address='{}'/></graphics>"
@@ -355,6 +356,7 @@ def devices(xml: str) -> str:
 def test_context_ids(xml: str, cid: int | None) -> None:
     """No vsock device can be had on a host without vhost-vsock: its XML is the documented one."""
     assert read_domain(devices(xml), HERE).guest == (cid and Vsock(cid, 22))
+    assert read_domain(devices(xml), BY_SSH).guest == (cid and Vsock(cid, 22))
     assert read_domain(devices(xml), THERE).guest is None
 
 
@@ -384,6 +386,8 @@ def test_context_ids(xml: str, cid: int | None) -> None:
 )
 def test_consoles(xml: str, here: object, there: object) -> None:
     assert read_domain(devices(xml), HERE).console == here
+    # Where ssh leads to the host, it leads to whatever listens there.
+    assert read_domain(devices(xml), BY_SSH).console == here
     assert read_domain(devices(xml), THERE).console == there
 
 

@@ -26,6 +26,7 @@ from vmconnect.streams.endpoint import (
     Vsock,
     WebSocket,
     certified,
+    host_of,
     through,
 )
 from vmconnect.streams.layered import LayeredStream
@@ -48,5 +49,6 @@ __all__ = [
     "WebSocket",
     "certified",
     "dial",
+    "host_of",
     "through",
 ]

@@ -31,6 +31,7 @@ __all__ = [
     "Vsock",
     "WebSocket",
     "certified",
+    "host_of",
     "through",
 ]
 
@@ -270,13 +271,27 @@ def through(host: SshHost, endpoint: Endpoint) -> Endpoint:
 def certified(
     endpoint: Endpoint, authority: Path | None, certificate: Path | None, private_key: Path | None
 ) -> Endpoint:
-    """Return ``endpoint`` with TLS, if there is any on the way, to use these certificates."""
+    """Return ``endpoint`` whose TLS, if there is any, uses these certificates where given."""
     match endpoint:
         case WebSocket(over=over):
             return replace(endpoint, over=certified(over, authority, certificate, private_key))
         case Tls():
             return replace(
-                endpoint, authority=authority, certificate=certificate, private_key=private_key
+                endpoint,
+                authority=authority or endpoint.authority,
+                certificate=certificate or endpoint.certificate,
+                private_key=private_key or endpoint.private_key,
             )
         case _:
             return endpoint
+
+
+def host_of(endpoint: Endpoint | None) -> SshHost | None:
+    """Return the host that ssh has to reach for it, None if it has not."""
+    match endpoint:
+        case WebSocket(over=over) | Tls(over=over):
+            return host_of(over)
+        case ThroughSsh(host=host):
+            return host
+        case _:
+            return None

@@ -41,6 +41,9 @@ _ALIVE = 15
 # How long a host has to answer before anybody is asked for anything (seconds).
 _PATIENCE = 30
 
+# What was asked once.
+_versions: dict[tuple[str, ...], tuple[int, int]] = {}
+
 
 def command() -> list[str]:
     """Return how ssh is started; raises TargetError if the variable cannot be read."""
@@ -66,9 +69,12 @@ def settings(host: SshHost, deadline: Deadline) -> dict[str, str]:
 
 def version(deadline: Deadline) -> tuple[int, int]:
     """Return OpenSSH's version, (0, 0) if it is none."""
-    _code, _out, err = _run([*command(), "-V"], None, deadline)
-    match = re.match(r"OpenSSH_(\d{1,3})\.(\d{1,3})", err)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
+    program = tuple(command())
+    if program not in _versions:
+        _code, _out, err = _run([*program, "-V"], None, deadline)
+        match = re.match(r"OpenSSH_(\d{1,3})\.(\d{1,3})", err)
+        _versions[program] = (int(match[1]), int(match[2])) if match else (0, 0)
+    return _versions[program]
 
 
 def start_master(host: SshHost, path: str, known: dict[str, str], deadline: Deadline) -> None:

@@ -15,7 +15,7 @@ __all__ = ["SshHost"]
 _FORM = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_.][\w.-]*)@)?"
     r"(?P<name>[A-Za-z0-9_.][\w.-]*|\[[0-9a-fA-F:.]+(?:%[\w.-]+)?\])"
-    r"(?::(?P<port>\d{1,5}))?",
+    r"(?::(?P<port>[1-9]\d{0,4}))?",
     re.ASCII,
 )
 _MOST_CHARACTERS = 255
@@ -34,7 +34,7 @@ class SshHost:
         """Read ``[USER@]HOST[:PORT]``, with IPv6 addresses in brackets; raises TargetError."""
         match = _FORM.fullmatch(text)
         port = int(match["port"]) if match and match["port"] else None
-        if match is None or len(text) > _MOST_CHARACTERS or port not in {None, *range(1, 65536)}:
+        if match is None or len(text) > _MOST_CHARACTERS or (port or 0) > 65535:
             raise TargetError(
                 f"{text[:_MOST_CHARACTERS]!r} is no host for ssh", hint="[USER@]HOST[:PORT]"
             )
