@@ -35,10 +35,13 @@ class Script:
         self._match: re.Match[bytes] | None = None
         self._ended = False
         self.closed = False
+        self.deaf = False
+        """Whether it is all the same what is sent."""
 
     def __rshift__(self, expected: bytes | re.Pattern[bytes]) -> Script:
-        pattern = re.escape(expected) if isinstance(expected, bytes) else expected.pattern
-        self._steps.append(re.compile(pattern, re.DOTALL))
+        if isinstance(expected, bytes):
+            expected = re.compile(re.escape(expected))
+        self._steps.append(expected)
         return self
 
     def __lshift__(self, sent: bytes | Answer) -> Script:
@@ -72,6 +75,8 @@ class Script:
     def send_at_once(self, data: bytes | memoryview, /) -> int:
         if self.closed or self._ended:
             raise ConnectionLostError("the script is over")
+        if self.deaf:
+            return len(data)
         self._received += data
         while self._received and self._steps and isinstance(self._steps[0], re.Pattern):
             self._match = self._steps[0].match(self._received)

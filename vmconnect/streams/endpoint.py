@@ -201,11 +201,11 @@ class WebSocket:
 
     def __post_init__(self) -> None:
         headers = [part for header in self.headers for part in header]
-        for text in (self.resource, *self.subprotocols, *headers):
+        for text in (self.host, self.resource, *self.subprotocols, *headers):
             if not text.isascii() or not text.isprintable():
                 raise TargetError("a WebSocket's request has characters that do not belong there")
-        if not self.resource.startswith("/") or set(self.resource) & set(" #"):
-            raise TargetError("a WebSocket's path has characters that do not belong there")
+        if not self.resource.startswith("/") or set(self.host + self.resource) & set(" #"):
+            raise TargetError("a WebSocket's address has characters that do not belong there")
 
     @classmethod
     def at(cls, url: str) -> Self:

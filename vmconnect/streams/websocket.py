@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from h11 import LocalProtocolError  # What wsproto lets through of it.
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import (
@@ -69,10 +70,8 @@ class WebSocketLayer:
         )
         try:
             self._owed = bytearray(self._connection.send(request))
-        except ValueError as error:
-            raise TargetError(
-                f"{endpoint.host!r} is no host", hint="as the web server knows itself"
-            ) from error
+        except (ValueError, LocalProtocolError) as error:
+            raise TargetError(f"no request can be made to {endpoint}: {error}") from error
 
     def handshake(self) -> bool:
         """Tell whether the server has accepted us."""
