@@ -108,7 +108,8 @@ class SocketStream:
             sent = socket.send_fds(self._socket, [data], [descriptor])
         except OSError as error:
             raise self._translated(error) from error
-        self.sendall(data[sent:])
+        if rest := data[sent:]:  # Who has all may have closed: even nothing cannot be sent then.
+            self.sendall(rest)
 
     def wait(self, deadline: Deadline, /, *, reading: bool = False, writing: bool = False) -> None:
         """Return when there may be something to read, or room to write in."""
