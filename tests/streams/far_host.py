@@ -16,7 +16,7 @@ import pytest
 
 from vmconnect.paths import runtime_directory
 
-__all__ = ["FarHost", "far_host"]
+__all__ = ["FarHost", "far_host", "leave"]
 
 _SSHD = "/usr/sbin/sshd"
 
@@ -78,22 +78,32 @@ class FarHost:
 
     def ssh(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run ssh as a user does."""
-        return subprocess.run(
-            ["ssh", "-F", str(self.config), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        return _ssh(self.config, *arguments)
 
-    def masters(self) -> list[Path]:
+    @staticmethod
+    def masters() -> list[Path]:
         """Return the control sockets of our own masters."""
         return [path for path in runtime_directory().glob("ssh-*") if path.suffix != ".lock"]
 
     def leave(self) -> None:
         """End all shared connections."""
-        for path in self.masters():
-            self.ssh("-S", str(path), "-O", "exit", self.name)
+        leave(self.config, self.name)
+
+
+def _ssh(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ssh", "-F", str(config), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def leave(config: Path, host: str) -> None:
+    """End all shared connections of ours."""
+    for path in FarHost.masters():
+        _ssh(config, "-S", str(path), "-O", "exit", host)
 
 
 @contextlib.contextmanager

@@ -101,9 +101,12 @@ class Session:
         if endpoint is not None or not self.machine.handed_console:
             endpoint = self._endpoint("console", endpoint)
             if policy is not None:
-                endpoint = certified(
+                secured = certified(
                     endpoint, policy.authority, policy.certificate, policy.private_key
                 )
+                if secured != endpoint:  # Then it is TLS below RFB that they are for.
+                    endpoint = secured
+                    policy = replace(policy, authority=None, certificate=None, private_key=None)
             opener = self._opener(endpoint)
         machine, name = self.machine, self.machine.name
         return self._keep(

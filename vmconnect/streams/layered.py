@@ -76,18 +76,11 @@ class LayeredStream:
 
     def establish(self, deadline: Deadline) -> None:
         """Shake hands; raises what the layer does, ConnectError, DeadlineError."""
-        while True:
-            with self._lock:
-                done = self._layer.handshake()
-                gone = self._push()
-                if not done and self._layer.finished:
-                    raise ConnectError(f"{self.name} hung up before it had shaken hands")
-                came = not done and gone and self._pull() is not None
-            if done and gone:
-                return
-            if not came:
-                self._wire.wait(deadline, reading=gone, writing=not gone)
-            deadline.check(f"shaking hands with {self.name}")
+        try:
+            while not self._advance(deadline):
+                deadline.check(f"shaking hands with {self.name}")
+        except ConnectionLostError as error:
+            raise ConnectError(f"{self.name} hung up before it had shaken hands") from error
 
     def recv(self, size: int, /) -> bytes:
         """Return 1 to ``size`` bytes, or none at the end."""
@@ -203,6 +196,18 @@ class LayeredStream:
                 self._readiness = Readiness(self._wire.fileno())
                 self._readiness.mark(self._more)
             return self._readiness.fileno() if self._readiness is not None else -1
+
+    def _advance(self, deadline: Deadline) -> bool:
+        """Go on with the handshake; return whether it is over."""
+        with self._lock:
+            done = self._layer.handshake()
+            gone = self._push()
+            if not done and self._layer.finished:
+                raise ConnectionLostError("it has ended")
+            came = not done and gone and self._pull() is not None
+        if not came and not (done and gone):
+            self._wire.wait(deadline, reading=gone, writing=not gone)
+        return done and gone
 
     def _receive(self, buffer: memoryview, deadline: Deadline) -> int:
         while (count := self.receive_at_once(buffer)) is None:
