@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 RUN_PACKAGES := qemu-system-x86 openssh-client zstd
 BUILD_PACKAGES := gcc libc6-dev
 TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools x11vnc xclip cpio binutils mount \
-	libpam-wrapper libsasl2-modules openssh-server sasl2-bin sway swaybg wayvnc \
+	libpam-wrapper libsasl2-modules netcat-openbsd openssh-server sasl2-bin sway swaybg wayvnc \
 	qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev pkg-config util-linux
 BENCH_PACKAGES := libvncserver-dev xterm ovmf
 

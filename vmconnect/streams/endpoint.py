@@ -203,9 +203,15 @@ class WebSocket:
         headers = [part for header in self.headers for part in header]
         for text in (self.host, self.resource, *self.subprotocols, *headers):
             if not text.isascii() or not text.isprintable():
-                raise TargetError("a WebSocket's request has characters that do not belong there")
+                raise TargetError(
+                    "a WebSocket's request has characters that do not belong there",
+                    hint="anything but ASCII is written as %XX",
+                )
         if not self.resource.startswith("/") or set(self.host + self.resource) & set(" #"):
-            raise TargetError("a WebSocket's address has characters that do not belong there")
+            raise TargetError(
+                "a WebSocket's address has characters that do not belong there",
+                hint="a blank is written as %20, and what follows a # is the browser's own",
+            )
 
     @classmethod
     def at(cls, url: str) -> Self:
