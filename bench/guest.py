@@ -26,7 +26,7 @@ from vmconnect.demo import DemoImage, DemoMachine, build
 from vmconnect.direct import Guest
 from vmconnect.direct.library import paramiko
 from vmconnect.session import connect
-from vmconnect.streams import HybridVsock, SocketStream, dial
+from vmconnect.streams import HybridVsock, Stream, dial
 
 NAME = "bench"
 RAW_IN, RAW_OUT = 5001, 5002
@@ -159,7 +159,7 @@ class Stage:
     size: int
     rounds: int
 
-    def dial(self, port: int) -> contextlib.closing[SocketStream]:
+    def dial(self, port: int) -> contextlib.closing[Stream]:
         """Open a raw vsock stream to a port of the guest."""
         return contextlib.closing(dial(HybridVsock(str(self.machine.vsock_path), port)))
 

@@ -24,6 +24,8 @@
     |   +-- SshError                an SSH server did
     |   +-- AgentError              a guest agent did
     |   +-- RestError               a hypervisor's HTTP server did
+    |   +-- TlsError                the far end of a TLS connection did
+    |   +-- WebSocketError          a WebSocket server did
     +-- AuthenticationError         the far end refused who we are
     +-- TrustError                  we refuse who the far end says it is
     |   +-- HostKeyUnknownError     first contact, and nobody accepted the key
@@ -61,11 +63,13 @@ __all__ = [
     "SshError",
     "StateError",
     "TargetError",
+    "TlsError",
     "TrustError",
     "UnsupportedError",
     "VhostUserError",
     "VmconnectError",
     "VsockError",
+    "WebSocketError",
 ]
 
 
@@ -203,6 +207,14 @@ class AgentError(ProtocolError):
 
 class RestError(ProtocolError):
     """The HTTP server of a hypervisor broke HTTP, or its own API."""
+
+
+class TlsError(ProtocolError):
+    """The far end of a TLS connection broke TLS, or refused to go on with it."""
+
+
+class WebSocketError(ProtocolError):
+    """A WebSocket server broke the protocol, or sent what is no stream of bytes."""
 
 
 class AuthenticationError(VmconnectError):

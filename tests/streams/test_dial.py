@@ -1,24 +1,18 @@
 """Dialling: every kind of endpoint that this machine can have, and how each one fails."""
 
 import contextlib
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.scripted import END, Script
+from vmconnect.deadline import Deadline
 from vmconnect.errors import ConnectError, ConnectionLostError, DeadlineError
 from vmconnect.streams import HybridVsock, Stream, Tcp, Unix, dial
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="vmc-"))
-    yield path
-    shutil.rmtree(path)
+from vmconnect.streams.dial import _ask_hybrid
 
 
 @contextlib.contextmanager
@@ -99,41 +93,30 @@ def test_tcp() -> None:
         check_echo(dial(Tcp("127.0.0.1", listener.getsockname()[1]), 5))
 
 
-def hybrid(answer: bytes) -> Callable[[socket.socket], None]:
-    def serve(connection: socket.socket) -> None:
-        assert connection.recv(100) == b"CONNECT 22\n"
-        if answer:
-            connection.sendall(answer)
-            echo_reversed(connection)
-
-    return serve
+def asked(script: Script) -> Script:
+    """Make the handshake of hybrid vsock with a script."""
+    _ask_hybrid(script, HybridVsock("/run/v", 22), Deadline(5))
+    return script
 
 
-def test_hybrid_vsock_begins_at_the_guest_s_first_byte(directory: Path) -> None:
-    path = str(directory / "v")
-    with server(socket.AF_UNIX, path, hybrid(b"OK 1073741824\nSSH-2.0")):
-        stream = dial(HybridVsock(path, 22), 5)
-        assert stream.recv(7) == b"SSH-2.0"
-        stream.shutdown_write()
-        stream.close()
+def test_hybrid_vsock_begins_at_the_guest_s_first_byte() -> None:
+    script = asked(Script() >> b"CONNECT 22\n" << b"OK 1073741824\nSSH-2.0")
+    assert script.recv(10) == b"SSH-2.0"
+    assert script.done
 
 
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (b"", "nothing listens on vsock port 22"),
+        (END, "nothing listens on vsock port 22"),
         (b"HTTP/1.1 400 Bad Request\n", "does not speak hybrid vsock"),
         (b"x" * 100, "does not speak hybrid vsock"),
         (b"OK \n", "does not speak hybrid vsock"),
     ],
 )
-def test_hybrid_vsock_refusals(directory: Path, answer: bytes, text: str) -> None:
-    path = str(directory / "v")
-    with (
-        server(socket.AF_UNIX, path, hybrid(answer)),
-        pytest.raises(ConnectError, match=text),
-    ):
-        dial(HybridVsock(path, 22), 5)
+def test_hybrid_vsock_refusals(answer: bytes, text: str) -> None:
+    with pytest.raises(ConnectError, match=text):
+        asked(Script() >> b"CONNECT 22\n" << answer)
 
 
 def test_a_silent_device_meets_the_deadline(directory: Path) -> None:

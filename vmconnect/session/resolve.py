@@ -19,7 +19,7 @@ from vmconnect.session.target import (
     Target,
     parse_target,
 )
-from vmconnect.streams import Endpoint, Tcp
+from vmconnect.streams import Endpoint, SshHost, Tcp, WebSocket, host_of
 
 __all__ = ["hypervisor_of", "resolve", "resolve_all"]
 
@@ -32,8 +32,13 @@ def resolve(target: Target, timeout: Deadline | float | None = 10.0) -> Machine:
     """Return the machine that ``target`` means.
 
     Raises MachineNotFoundError or AmbiguousTargetError, both with the candidates, and what the
-    hypervisor raises when it does not answer.
+    hypervisor raises when it does not answer. Where ssh leads to it, and asks whoever is at the
+    terminal, the time that the answer takes does not count.
     """
+    if host := _host(target):
+        from vmconnect.streams.ssh.master import log_in
+
+        log_in(host)
     deadline = Deadline.of(timeout)
     found = _find(target, deadline)
     known = found if found.machines else _known(target, deadline)
@@ -72,19 +77,8 @@ def hypervisor_of(machine: Machine) -> Hypervisor:
 def _find(target: Target, deadline: Deadline) -> Inventory:
     """Return the machines that match, and the errors of those that could not be asked."""
     match target:
-        case AddressTarget(text, console, guest):
-            return Inventory(
-                (
-                    Machine(
-                        name=target.name or text,
-                        identity=_identity(console, text),
-                        target=text,
-                        console=console,
-                        guest=guest,
-                        console_user=target.user,
-                    ),
-                )
-            )
+        case AddressTarget():
+            return Inventory((_of_address(target),))
         case FileTarget(path):
             return Inventory((_of_file(Path(path)),))
         case SocketTarget(_, path):
@@ -117,17 +111,41 @@ def _choose(target: Target, found: Inventory, known: Inventory) -> Machine:
         raise
 
 
+def _host(target: Target) -> SshHost | None:
+    """Return the host that our own ssh has to reach for the target."""
+    match target:
+        case SocketTarget(host=host):
+            return host
+        case AddressTarget(console=console, guest=guest):
+            return host_of(console) or host_of(guest)
+        case _:
+            return None
+
+
 def _hypervisor_at(target: SocketTarget | LibvirtTarget) -> Hypervisor:
     if isinstance(target, LibvirtTarget):
         from vmconnect.hypervisor.libvirt import Libvirt
 
         return Libvirt(target.address)
-    directory = Path(target.path).parent
+    directory, host = Path(target.path).parent, target.host
     if target.kind == "qemu":
-        return Qemu(directory)
+        return Qemu(directory, host)
     from vmconnect.hypervisor.rest import CloudHypervisor, Firecracker
 
-    return CloudHypervisor(directory) if target.kind == "ch" else Firecracker(directory)
+    return CloudHypervisor(directory, host) if target.kind == "ch" else Firecracker(directory, host)
+
+
+def _of_address(target: AddressTarget) -> Machine:
+    # A WebSocket's address may hold a token: neither names nor trust stores show it.
+    text = str(target.console) if isinstance(target.console, WebSocket) else target.text
+    return Machine(
+        name=target.name or text,
+        identity=_identity(target.console, text),
+        target=target.text,
+        console=target.console,
+        guest=target.guest,
+        console_user=target.user,
+    )
 
 
 def _of_file(path: Path) -> Machine:

@@ -21,7 +21,7 @@ from vmconnect.session.key_store import Origin, PublicKey
 from vmconnect.session.resolve import hypervisor_of, resolve
 from vmconnect.session.target import Target, parse_target
 from vmconnect.session.trust import HostKey, TrustStore
-from vmconnect.streams import Endpoint, Stream, Tcp, dial
+from vmconnect.streams import Endpoint, Stream, certified, dial
 
 if TYPE_CHECKING:  # numpy and paramiko are imported by the channel that needs them.
     from vmconnect.direct import Guest
@@ -32,9 +32,6 @@ if TYPE_CHECKING:  # numpy and paramiko are imported by the channel that needs t
     from vmconnect.vnc.preference import Preference
 
 __all__ = ["Session", "connect"]
-
-# Hosts that are this one.
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 C = TypeVar("C", bound=Channel)
 Decision = Callable[[PublicKey], bool]
@@ -110,6 +107,13 @@ class Session:
         opener: Opener = self._handed_console
         if endpoint is not None or not self.machine.handed_console:
             endpoint = self._endpoint("console", endpoint)
+            if policy is not None:
+                secured = certified(
+                    endpoint, policy.authority, policy.certificate, policy.private_key
+                )
+                if secured != endpoint:  # Then it is TLS below RFB that they are for.
+                    endpoint = secured
+                    policy = replace(policy, authority=None, certificate=None, private_key=None)
             opener = self._opener(endpoint)
         machine, name = self.machine, self.machine.name
         return self._keep(
@@ -121,7 +125,7 @@ class Session:
                 policy=self._console_policy(policy, endpoint, accept_host_key),
                 preference=preference,
                 tap=tap,
-                local=not isinstance(endpoint, Tcp) or endpoint.host in _LOOPBACK,
+                local=endpoint is None or endpoint.local,
                 timeout=timeout,
             )
         )
@@ -214,7 +218,7 @@ class Session:
 
         policy = policy or Policy()
         machine, keys = self.machine, self.server_keys or ServerKeyStore()
-        private = policy.private or not isinstance(endpoint, Tcp)
+        private = policy.private or endpoint is None or endpoint.private
 
         def check(key: ServerKey) -> None:
             # Whoever owns a socket here is who it is.
@@ -231,8 +235,7 @@ class Session:
             private=private,
             check_key=policy.check_key or check,
             verified=policy.verified or bool(policy.authority or keys.pinned(machine.identity)),
-            server_name=policy.server_name
-            or (endpoint.host if isinstance(endpoint, Tcp) else None),
+            server_name=policy.server_name or (endpoint.hostname if endpoint else None),
         )
 
     def _handed_console(self, deadline: Deadline) -> Stream:

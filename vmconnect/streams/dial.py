@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import time
@@ -13,11 +12,22 @@ from vmconnect.deadline import Deadline
 from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
-    DeadlineError,
     UnsupportedError,
     VmconnectError,
 )
-from vmconnect.streams.endpoint import Endpoint, HybridVsock, Tcp, Unix, Vsock
+from vmconnect.streams.base import Stream, Wire
+from vmconnect.streams.endpoint import (
+    Endpoint,
+    HybridVsock,
+    Tcp,
+    ThroughSsh,
+    Tls,
+    Unix,
+    Vsock,
+    WebSocket,
+)
+from vmconnect.streams.layered import Layer, LayeredStream
+from vmconnect.streams.refusal import refusal
 from vmconnect.streams.sockets import SocketStream
 
 __all__ = ["dial"]
@@ -32,37 +42,51 @@ _QUEUE_SECONDS = 0.02
 # "OK 4294967295\n" is the longest answer a hybrid vsock device has to give.
 _HYBRID_ANSWER_BYTES = 32
 
-_HINTS = {
-    errno.ENOENT: "is the machine running, and is this its socket?",
-    errno.ECONNREFUSED: "is the machine running, and does anything listen there?",
-    errno.EACCES: "you have no permission for this socket; try the user who started the machine",
-    errno.ENODEV: "no guest has this CID, or the vhost_vsock module is not loaded",
-    errno.EHOSTUNREACH: "is the host up?",
-    errno.ENETUNREACH: "is the network up?",
-}
 
-
-def dial(endpoint: Endpoint, timeout: Deadline | float | None = DEFAULT_TIMEOUT) -> SocketStream:
+def dial(endpoint: Endpoint, timeout: Deadline | float | None = DEFAULT_TIMEOUT) -> Wire:
     """Connect to ``endpoint`` and return the stream, with no timeout set on it.
 
     Raises ConnectError when nobody answers there, DeadlineError when the answer does not come
-    in time, UnsupportedError when this system has no such kind of socket.
+    in time, UnsupportedError when this system has no such kind of socket. TLS raises TrustError
+    for a server that does not prove its name; ssh raises TrustError and AuthenticationError too.
     """
     deadline = Deadline.of(timeout)
+    stream = _dial(endpoint, deadline)
+    stream.settimeout(None)
+    return stream
+
+
+def _dial(endpoint: Endpoint, deadline: Deadline) -> Wire:
     match endpoint:
         case Tcp():
-            sock = _connect_tcp(endpoint, deadline)
+            return SocketStream(_connect_tcp(endpoint, deadline), str(endpoint))
         case Unix(path):
-            sock = _connect_unix(path, endpoint, deadline)
+            return SocketStream(_connect_unix(path, endpoint, deadline), str(endpoint))
         case Vsock():
-            sock = _connect_vsock(endpoint, deadline)
+            return SocketStream(_connect_vsock(endpoint, deadline), str(endpoint))
         case HybridVsock(path):
-            sock = _connect_unix(path, endpoint, deadline)
-    stream = SocketStream(sock, str(endpoint))
+            stream = SocketStream(_connect_unix(path, endpoint, deadline), str(endpoint))
+            return _asked(stream, endpoint, deadline)
+        case ThroughSsh(host, HybridVsock(path) as inner):
+            return _asked(_dial(ThroughSsh(host, Unix(path)), deadline), inner, deadline)
+        case ThroughSsh():
+            from vmconnect.streams.ssh.stream import open_through
+
+            return open_through(endpoint, deadline)
+        case Tls(over):
+            from vmconnect.streams.tls import TlsLayer
+
+            return _over(_dial(over, deadline), TlsLayer(endpoint), endpoint, deadline)
+        case WebSocket(over):
+            from vmconnect.streams.websocket import WebSocketLayer
+
+            return _over(_dial(over, deadline), WebSocketLayer(endpoint), endpoint, deadline)
+
+
+def _over(wire: Wire, layer: Layer, endpoint: Endpoint, deadline: Deadline) -> LayeredStream:
+    stream = LayeredStream(wire, layer, str(endpoint))
     try:
-        if isinstance(endpoint, HybridVsock):
-            _ask_hybrid(stream, endpoint, deadline)
-        stream.settimeout(None)
+        stream.establish(deadline)
     except BaseException:
         stream.close()
         raise
@@ -71,17 +95,15 @@ def dial(endpoint: Endpoint, timeout: Deadline | float | None = DEFAULT_TIMEOUT)
 
 @contextlib.contextmanager
 def _connecting(endpoint: Endpoint) -> Iterator[None]:
-    """Translate what connecting may raise; the one place that knows errno's hints."""
+    """Translate what connecting may raise."""
     try:
         yield
     except VmconnectError:
         raise
-    except TimeoutError as error:
-        raise DeadlineError(f"no answer from {endpoint} in time") from error
     except OSError as error:
-        hint = _HINTS.get(error.errno or 0)
-        reason = error.strerror or str(error)
-        raise ConnectError(f"cannot connect to {endpoint}: {reason}", hint=hint) from error
+        raise refusal(endpoint, error) from error
+    except ValueError as error:  # a name that no resolver takes
+        raise ConnectError(f"cannot connect to {endpoint}: {error}") from error
 
 
 def _finish(
@@ -98,6 +120,7 @@ def _finish(
                 except BlockingIOError:
                     # A UNIX socket's queue is full, QEMU's by its second client (connect(2)).
                     time.sleep(deadline.remaining(at_most=_QUEUE_SECONDS) or 0)
+            sock.settimeout(None)
     except BaseException:
         sock.close()
         raise
@@ -110,6 +133,7 @@ def _connect_tcp(endpoint: Tcp, deadline: Deadline) -> socket.socket:
         sock = socket.create_connection((endpoint.host, endpoint.port), deadline.remaining())
         # Key presses are small writes that must not wait for more.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(None)
         return sock
 
 
@@ -141,8 +165,17 @@ def _connect_vsock(endpoint: Vsock, deadline: Deadline) -> socket.socket:
     return _finish(sock, (endpoint.cid, endpoint.port), endpoint, deadline)
 
 
-def _ask_hybrid(stream: SocketStream, endpoint: HybridVsock, deadline: Deadline) -> None:
-    """Make the CONNECT handshake; the stream is then at the guest's first byte."""
+def _asked(stream: Wire, endpoint: HybridVsock, deadline: Deadline) -> Wire:
+    """Make the CONNECT handshake and return the stream, which is then at the guest's first byte."""
+    try:
+        _ask_hybrid(stream, endpoint, deadline)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def _ask_hybrid(stream: Stream, endpoint: HybridVsock, deadline: Deadline) -> None:
     refused = f"nothing listens on vsock port {endpoint.port} of the guest"
     hint = "is the guest up, and its server started?"
     try:

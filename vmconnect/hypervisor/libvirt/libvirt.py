@@ -25,6 +25,7 @@ from vmconnect.hypervisor.libvirt.domain import Domain, element, read_domain, te
 from vmconnect.hypervisor.libvirt.watch import LibvirtWatch
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
+from vmconnect.hypervisor.place import afar
 from vmconnect.hypervisor.watch import Watch
 from vmconnect.secret import Secret, forget_frames
 from vmconnect.streams import SocketStream, Stream
@@ -381,7 +382,7 @@ class Libvirt(Hypervisor):
         # A machine that is off has no endpoints, whatever its configuration promises.
         live = state in {PowerState.RUNNING, PowerState.PAUSED}
         endpoints = read_domain(domain.XMLDesc(), self.address) if live else Domain()
-        return Machine(
+        machine = Machine(
             name=name,
             identity=uuid,
             target=self.address.target(name),
@@ -396,6 +397,8 @@ class Libvirt(Hypervisor):
             relayed_agent=endpoints.agent_channel,
             clipboard=endpoints.clipboard,
         )
+        host = self.address.ssh_host
+        return machine if host is None else afar(machine, host)
 
 
 def _checkpoint(snapshot: Any) -> Checkpoint:

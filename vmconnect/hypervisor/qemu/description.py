@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import HypervisorError, QmpError, UnsupportedError
-from vmconnect.hypervisor.machine import Machine, PowerState
+from vmconnect.hypervisor.machine import GuestNote, Machine, PowerState
+from vmconnect.hypervisor.place import Place
 from vmconnect.hypervisor.qemu.note import read_note
 from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket
@@ -43,7 +45,7 @@ _STATES = {
 }
 
 
-def describe(monitor: QmpClient, path: Path, deadline: Deadline) -> Machine:
+def describe(monitor: QmpClient, path: Path, place: Place, deadline: Deadline) -> Machine:
     """Return what the monitor at ``path`` says, and what lies beside it; raises as `QmpClient`."""
     with answers_checked(path):
         uuid = str(monitor.execute("query-uuid", timeout=deadline).get("UUID", ""))
@@ -52,35 +54,34 @@ def describe(monitor: QmpClient, path: Path, deadline: Deadline) -> Machine:
         name = str(monitor.execute("query-name", timeout=deadline).get("name") or path.stem)
         state = power_state(monitor, deadline)
         console, handed = _console(monitor, deadline)
-        vsock, agent_device = _devices(monitor, deadline)
-        agent, serial, clipboard = _channels(monitor, agent_device, deadline)
-    note, noted_endpoint = read_note(path.with_suffix(".json"))
-    hybrid = path.with_suffix(".vsock")
-    beside = HybridVsock(str(hybrid), SSH_PORT) if is_socket(hybrid) else None
-    return Machine(
+        devices = _devices(monitor, deadline)
+        agent, serial, clipboard = _channels(monitor, devices.agent, deadline)
+    note, beside = _beside(path, place, devices)
+    machine = Machine(
         name=name,
-        identity=uuid or f"qemu:{path}",
-        target=f"qemu:{path}",
+        identity=uuid or place.target(path),
+        target=place.target(path),
         hypervisor="qemu",
         uuid=uuid or None,
         state=state,
         console=console,
-        guest=vsock or noted_endpoint or beside,
+        guest=devices.vsock or beside,
         note=note,
         agent=agent,
         serial=serial,
         handed_console=handed,
         clipboard=clipboard,
     )
+    return place.reached(machine)
 
 
-def unknown(path: Path, trouble: str) -> Machine:
+def unknown(path: Path, place: Place, trouble: str) -> Machine:
     """Return what is known of the machine whose monitor at ``path`` does not answer."""
     note, endpoint = read_note(path.with_suffix(".json"))
     return Machine(
         name=path.stem,
-        identity=f"qemu:{path}",
-        target=f"qemu:{path}",
+        identity=place.target(path),
+        target=place.target(path),
         hypervisor="qemu",
         guest=endpoint,
         note=note,
@@ -101,6 +102,17 @@ def answers_checked(path: Path) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise QmpError("the monitor gave a senseless answer", machine=str(path)) from error
+
+
+def _beside(path: Path, place: Place, devices: _Devices) -> tuple[GuestNote, Endpoint | None]:
+    """Return the note beside the monitor, and the hybrid vsock socket, as far as one can look."""
+    hybrid = path.with_suffix(".vsock")
+    endpoint = HybridVsock(str(hybrid), SSH_PORT)
+    if place.far:
+        # Whoever gives QEMU such a device lays the socket there; who has not will be told.
+        return GuestNote(), endpoint if devices.vhost_user else None
+    note, noted = read_note(path.with_suffix(".json"))
+    return note, noted or (endpoint if is_socket(hybrid) else None)
 
 
 def _console(monitor: QmpClient, deadline: Deadline) -> tuple[Endpoint | None, bool]:
@@ -130,10 +142,21 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (not bound here)
 
 
-def _devices(monitor: QmpClient, deadline: Deadline) -> tuple[Endpoint | None, str | None]:
-    """Return the guest's CID on the kernel's vsock device, and the agent port's chardev."""
+@dataclass(slots=True)
+class _Devices:
+    """What of its devices matters here.
+
+    ``vsock`` is the guest on the kernel's vsock device, ``vhost_user`` whether it has one that is
+    served by another program; ``agent`` is the chardev of the guest agent's port.
+    """
+
     vsock: Endpoint | None = None
-    chardev: str | None = None
+    vhost_user: bool = False
+    agent: str | None = None
+
+
+def _devices(monitor: QmpClient, deadline: Deadline) -> _Devices:
+    found = _Devices()
     for parent in ("/machine/peripheral", "/machine/peripheral-anon"):
         for entry in monitor.execute("qom-list", path=parent, timeout=deadline):
             kind, path = str(entry.get("type")), f"{parent}/{entry.get('name')}"
@@ -142,10 +165,12 @@ def _devices(monitor: QmpClient, deadline: Deadline) -> tuple[Endpoint | None, s
                 return monitor.execute("qom-get", path=path, property=name, timeout=deadline)
 
             if re.fullmatch(r"child<vhost-vsock-.*>", kind):
-                vsock = vsock or Vsock(int(get("guest-cid")), SSH_PORT)
+                found.vsock = found.vsock or Vsock(int(get("guest-cid")), SSH_PORT)
+            elif re.fullmatch(r"child<vhost-user-vsock-.*>", kind):
+                found.vhost_user = True
             elif kind == "child<virtserialport>" and get("name") == _AGENT_PORT:
-                chardev = chardev or str(get("chardev"))
-    return vsock, chardev
+                found.agent = found.agent or str(get("chardev"))
+    return found
 
 
 def _channels(

@@ -30,6 +30,7 @@ from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
 from vmconnect.hypervisor.checkpoints import check_name
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
+from vmconnect.hypervisor.place import Place
 from vmconnect.hypervisor.qemu import display, storage
 from vmconnect.hypervisor.qemu.description import (
     answers_checked,
@@ -38,9 +39,9 @@ from vmconnect.hypervisor.qemu.description import (
     unknown,
 )
 from vmconnect.hypervisor.qmp import QmpClient
-from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
+from vmconnect.hypervisor.sockets import is_socket
 from vmconnect.secret import Secret
-from vmconnect.streams import Stream, Unix
+from vmconnect.streams import SshHost, Stream
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor.watch import Watch
@@ -52,17 +53,17 @@ _AT_ONCE = 16
 
 
 class Qemu(Hypervisor):
-    """The machines whose monitors lie in ``directory``."""
+    """The machines whose monitors lie in ``directory``, of this host or of another."""
 
     name = "qemu"
     fields = frozenset({Capability.CONSOLE, Capability.GUEST, Capability.AGENT, Capability.SERIAL})
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(self, directory: Path, host: SshHost | None = None):
+        self._place = Place("qemu", directory, host)
 
     def __str__(self) -> str:
         """Return what it is called in a message."""
-        return f"{self.name} in {self._directory}"
+        return f"{self.name} in {self._place}"
 
     def machines(self, deadline: Deadline) -> list[Machine]:
         """Return every machine, by name; one that does not answer has state UNKNOWN.
@@ -83,7 +84,7 @@ class Qemu(Hypervisor):
     def look_up(self, name: str, deadline: Deadline) -> list[Machine]:
         """Return the machines of that name, UUID or shell pattern: none, one, or several."""
         # The socket is most often named as the machine is: one question instead of many.
-        path = self._directory / f"{name}.qmp"
+        path = self._place.directory / f"{name}.qmp"
         if not is_pattern(name) and path.name == f"{name}.qmp" and is_socket(path):
             machine = self._inspect_or_none(path, deadline)
             if machine is not None and machine.name == name:
@@ -93,17 +94,17 @@ class Qemu(Hypervisor):
     def inspect(self, path: Path, deadline: Deadline) -> Machine:
         """Ask the monitor at ``path`` about its machine; raises as `QmpClient` does."""
         with self._connect(path, deadline) as monitor:
-            return describe(monitor, path, deadline)
+            return describe(monitor, path, self._place, deadline)
 
     def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
         """Return the machine as it is now."""
-        return self.inspect(_path(machine), deadline)
+        return self.inspect(self._place.path(machine), deadline)
 
     def watch(self, deadline: Deadline) -> Watch:
         """Return a watch over all machines; see `vmconnect.hypervisor.qemu.watch`."""
         from vmconnect.hypervisor.qemu.watch import QemuWatch
 
-        return QemuWatch(self._sockets, deadline)
+        return QemuWatch(self._place, deadline)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Start a machine that was started with ``-S``, or stands after its shutdown.
@@ -247,15 +248,15 @@ class Qemu(Hypervisor):
 
     @contextlib.contextmanager
     def _connect(self, path: Path, deadline: Deadline) -> Iterator[QmpClient]:
-        with with_permission_hint(path), answers_checked(path):
-            client = QmpClient.connect(Unix(str(path)), deadline)
+        with self._place.explained(path), answers_checked(path):
+            client = QmpClient.connect(self._place.socket(path), deadline)
         with client:
             yield client
 
     @contextlib.contextmanager
     def _monitor(self, machine: Machine, deadline: Deadline) -> Iterator[QmpClient]:
         """Hold the machine's monitor, and name the machine in what goes wrong."""
-        path = _path(machine)
+        path = self._place.path(machine)
         try:
             with self._connect(path, deadline) as monitor, answers_checked(path):
                 monitor.machine = machine.name
@@ -264,7 +265,7 @@ class Qemu(Hypervisor):
             raise error.with_machine(machine.name) from error.__cause__
 
     def _sockets(self) -> list[Path]:
-        return sockets_in(self._directory, ".qmp")
+        return self._place.sockets(".qmp")
 
     def _inspect_or_none(self, path: Path, deadline: Deadline) -> Machine | None:
         trouble: VmconnectError
@@ -276,11 +277,7 @@ class Qemu(Hypervisor):
             trouble = error
         except VmconnectError as error:
             trouble = error
-        return unknown(path, str(trouble))
-
-
-def _path(machine: Machine) -> Path:
-    return Path(machine.target.removeprefix("qemu:"))
+        return unknown(path, self._place, str(trouble))
 
 
 def _quit(monitor: QmpClient, deadline: Deadline) -> None:

@@ -14,18 +14,18 @@ import os
 import selectors
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.hypervisor.machine import Machine
+from vmconnect.hypervisor.place import Place
 from vmconnect.hypervisor.qemu.description import describe, unknown
 from vmconnect.hypervisor.qmp import QmpClient, QmpEvent
 from vmconnect.hypervisor.sockets import is_socket
 from vmconnect.hypervisor.watch import EventKind, MachineEvent, Watch
-from vmconnect.streams import SocketStream, Unix, dial
+from vmconnect.streams import Stream, Unix, dial
 
 __all__ = ["QemuWatch"]
 
@@ -46,13 +46,13 @@ _KINDS = {
 
 
 class QemuWatch(Watch):
-    """Events of all machines whose monitors ``sockets`` gives, also of those that come later."""
+    """Events of all machines whose monitors are in ``place``, also of those that come later."""
 
-    def __init__(self, sockets: Callable[[], Iterable[Path]], deadline: Deadline):
-        self._sockets = sockets
+    def __init__(self, place: Place, deadline: Deadline):
+        self._place = place
         self._selector = selectors.DefaultSelector()
         self._attached: dict[Path, tuple[QmpClient, Machine]] = {}
-        self._waiting: dict[Path, SocketStream] = {}
+        self._waiting: dict[Path, Stream] = {}
         self._found: deque[MachineEvent] = deque()
         self._wake_read, self._wake_write = os.pipe()
         self._closing = threading.Event()
@@ -68,7 +68,7 @@ class QemuWatch(Watch):
             raise
         self._found.clear()  # Those were there before.
         described = [_warned(path, machine) for path, (_, machine) in self._attached.items()]
-        held = [unknown(path, "another program holds its monitor") for path in self._waiting]
+        held = [unknown(path, place, "another program holds its monitor") for path in self._waiting]
         self.machines = sorted([*described, *held], key=lambda each: (each.name, each.identity))
 
     def next(self, timeout: Deadline | float | None = None) -> MachineEvent:
@@ -116,7 +116,7 @@ class QemuWatch(Watch):
 
     def _look(self, deadline: Deadline) -> None:
         """Attach to the machines that have come."""
-        for path in self._sockets():
+        for path in self._place.sockets(".qmp"):
             if path not in self._attached and path not in self._waiting:
                 self._attach(path, deadline.sooner(_ATTACH_SECONDS))
 
@@ -139,7 +139,7 @@ class QemuWatch(Watch):
         except VmconnectError:
             return  # It is closed; the next look tries again.
         try:
-            machine = describe(client, path, deadline)
+            machine = describe(client, path, self._place, deadline)
         except VmconnectError:
             client.close()
             return

@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import ClassVar
 
 from vmconnect.deadline import Deadline
-from vmconnect.errors import ConnectError, ConnectionLostError, VmconnectError
+from vmconnect.errors import (
+    ConnectError,
+    ConnectionLostError,
+    UnsupportedError,
+    VmconnectError,
+)
 from vmconnect.hypervisor.base import Checkpoint, Hypervisor
 from vmconnect.hypervisor.machine import Machine, PowerState
+from vmconnect.hypervisor.place import Place
 from vmconnect.hypervisor.rest.http import RestClient
 from vmconnect.hypervisor.rest.snapshots import SnapshotStore
-from vmconnect.hypervisor.sockets import sockets_in, with_permission_hint
 from vmconnect.hypervisor.watch import PollingWatch, Watch
+from vmconnect.streams import SshHost
 
 __all__ = ["RestHypervisor"]
 
@@ -26,16 +32,16 @@ _WAIT_SECONDS = 0.2
 
 
 class RestHypervisor(Hypervisor):
-    """The machines whose API sockets ``NAME.SUFFIX`` lie in ``directory``."""
+    """The machines whose API sockets ``NAME.SUFFIX`` lie in ``directory``, here or on ``host``."""
 
     suffix: ClassVar[str]  # also the scheme of the targets
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(self, directory: Path, host: SshHost | None = None):
+        self._place = Place(self.suffix, directory, host)
 
     def __str__(self) -> str:
         """Return what it is called in a message."""
-        return f"{self.name} in {self._directory}"
+        return f"{self.name} in {self._place}"
 
     def inspect(self, path: Path, deadline: Deadline) -> Machine:
         """Ask the server at ``path`` about its machine."""
@@ -43,13 +49,13 @@ class RestHypervisor(Hypervisor):
 
     def machines(self, deadline: Deadline) -> list[Machine]:
         """Return every machine, by name; one that does not answer has state UNKNOWN."""
-        paths = sockets_in(self._directory, f".{self.suffix}")
+        paths = self._place.sockets(f".{self.suffix}")
         found = [self._inspect_or_none(path, deadline) for path in paths]
         return [machine for machine in found if machine is not None]
 
     def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
         """Return the machine as it is now."""
-        return self.inspect(self._path(machine), deadline)
+        return self.inspect(self._place.path(machine), deadline)
 
     def watch(self, deadline: Deadline) -> Watch:
         """Return a watch that asks twice a second: these APIs have no events."""
@@ -58,28 +64,35 @@ class RestHypervisor(Hypervisor):
     def checkpoints(self, machine: Machine, deadline: Deadline) -> list[Checkpoint]:
         """Return the checkpoints that were made by vmconnect, the oldest first."""
         del deadline  # It is our own directory that is read.
-        return SnapshotStore(machine).checkpoints()
+        return self._store(machine).checkpoints()
 
     def delete_checkpoint(self, machine: Machine, name: str, deadline: Deadline) -> None:
         """Delete a checkpoint's files."""
         del deadline
-        SnapshotStore(machine).delete(name)
+        self._store(machine).delete(name)
 
     def _machine(self, path: Path, name: str, state: PowerState) -> Machine:
         """Return a machine about which no more is known."""
-        target = f"{self.suffix}:{path}"
+        target = self._place.target(path)
         return Machine(name, target, target, hypervisor=self.name, state=state)
 
-    def _path(self, machine: Machine) -> Path:
-        return Path(machine.target.removeprefix(f"{self.suffix}:"))
+    def _store(self, machine: Machine) -> SnapshotStore:
+        """Return where its checkpoints are; raises UnsupportedError for one of another host."""
+        if self._place.far:
+            raise UnsupportedError(
+                f"checkpoints of {self.name} are files of its own host",
+                machine=machine.name,
+                hint="make and apply them there",
+            )
+        return SnapshotStore(machine)
 
     @contextmanager
     def _client(self, machine: Machine) -> Iterator[RestClient]:
         """Give the machine's client, and name the machine in what goes wrong."""
-        path = self._path(machine)
+        path = self._place.path(machine)
         try:
-            with with_permission_hint(path):
-                yield RestClient(str(path), machine.name)
+            with self._place.explained(path):
+                yield RestClient(self._place.socket(path), machine.name)
         except VmconnectError as error:
             raise error.with_machine(machine.name) from error.__cause__
 

@@ -1,0 +1,91 @@
+"""Where hypervisors' sockets lie: in a directory of this host, or of another."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vmconnect.errors import UnsupportedError
+from vmconnect.hypervisor.machine import Machine
+from vmconnect.hypervisor.sockets import sockets_in, with_permission_hint
+from vmconnect.streams import Endpoint, SshHost, Unix, through
+
+__all__ = ["Place", "afar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory of sockets of one ``kind`` of hypervisor: qemu, ch or fc.
+
+    On another ``host`` nothing but the sockets can be asked: no directory is listed there, and no
+    file beside a socket read.
+    """
+
+    kind: str
+    directory: Path
+    host: SshHost | None = None
+
+    @property
+    def far(self) -> bool:
+        """Whether it is on another host."""
+        return self.host is not None
+
+    def socket(self, path: Path) -> Endpoint:
+        """Return a socket there as it is reached from here."""
+        socket = Unix(str(path))
+        return socket if self.host is None else through(self.host, socket)
+
+    def reached(self, machine: Machine) -> Machine:
+        """Return a machine there, as it is told of there, with endpoints as reached from here."""
+        return machine if self.host is None else afar(machine, self.host)
+
+    def target(self, path: Path) -> str:
+        """Return the target of the machine behind a socket."""
+        return f"{self._prefix}{path}"
+
+    def path(self, machine: Machine) -> Path:
+        """Return the socket of a machine there."""
+        return Path(machine.target.removeprefix(self._prefix))
+
+    def sockets(self, suffix: str) -> list[Path]:
+        """Return the sockets that are there; raises ResourceError, UnsupportedError."""
+        if self.host is not None:
+            raise UnsupportedError(
+                f"the sockets of {self.host} are not listed",
+                hint=f"name a machine by its socket, or ask libvirt there: ssh://{self.host}/NAME",
+            )
+        return sockets_in(self.directory, suffix)
+
+    @contextlib.contextmanager
+    def explained(self, path: Path) -> Iterator[None]:
+        """Add to the error of a connection that was not permitted what would permit it."""
+        if self.far:
+            yield
+        else:
+            with with_permission_hint(path):
+                yield
+
+    def __str__(self) -> str:
+        return f"{self.directory} on {self.host}" if self.far else str(self.directory)
+
+    @property
+    def _prefix(self) -> str:
+        return f"ssh://{self.host}/{self.kind}:" if self.far else f"{self.kind}:"
+
+
+def afar(machine: Machine, host: SshHost) -> Machine:
+    """Return a machine of ``host``, as it is told of there, with endpoints as reached from here."""
+
+    def reached(endpoint: Endpoint | None) -> Endpoint | None:
+        return None if endpoint is None else through(host, endpoint)
+
+    return replace(
+        machine,
+        console=reached(machine.console),
+        guest=reached(machine.guest),
+        agent=reached(machine.agent),
+        serial=None if isinstance(machine.serial, Path) else reached(machine.serial),
+        handed_console=False,  # No descriptor comes from there.
+    )
