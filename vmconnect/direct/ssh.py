@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from vmconnect.deadline import Deadline
+from vmconnect.direct.key_agent import KeyAgent
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
 from vmconnect.errors import (
@@ -233,7 +234,7 @@ class SshConnection:
         for path in self.login.identity_files:
             yield f"key {path}", self._load(path)
         if self.login.use_agent:
-            agent = paramiko.Agent()
+            agent = KeyAgent(self.login.agent_socket)
             try:
                 for key in agent.get_keys():
                     yield f"agent key {key.get_name()}", key

@@ -42,12 +42,15 @@ def ask_on_terminal(prompt: str, *, hidden: bool = True) -> str | None:
 
 
 def login_for(
-    machine: Machine, user: str | None = None, identity_files: Sequence[Path] = ()
+    machine: Machine,
+    user: str | None = None,
+    identity_files: Sequence[Path] = (),
+    agent_socket: str | None = None,
 ) -> Login:
     """Return how to log in to the machine's guest.
 
     What the caller names comes first and alone; else what the machine's note says; else the
-    user's own name, agent and keys, as ssh does.
+    user's own name, agent (at ``agent_socket``, or that of SSH_AUTH_SOCK) and keys, as ssh does.
     """
     from vmconnect.direct import Login
 
@@ -64,5 +67,6 @@ def login_for(
         user=user or note.user or getpass.getuser(),
         identity_files=files,
         use_agent=use_agent,
+        agent_socket=agent_socket,
         ask=ask_on_terminal,
     )

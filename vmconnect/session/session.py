@@ -130,12 +130,14 @@ class Session:
         *,
         user: str | None = None,
         identity_files: Sequence[Path] = (),
+        agent_socket: str | None = None,
         accept_host_key: Decision = _refuse,
         timeout: Deadline | float | None = 30.0,
         wait: bool = False,
     ) -> Guest:
         """Log in to the machine's guest over vsock.
 
+        ``agent_socket`` is that of the ssh-agent to ask, if it is not SSH_AUTH_SOCK's.
         ``accept_host_key`` decides on a key that was never seen; it is then pinned. ``wait``
         keeps trying until ``timeout`` while nobody answers, as in a guest that is starting.
 
@@ -163,7 +165,7 @@ class Session:
             Guest.open(
                 opener,
                 machine.name,
-                login_for(machine, user, identity_files),
+                login_for(machine, user, identity_files, agent_socket),
                 check,
                 known_key_kinds=[key.kind for key in known],
                 timeout=deadline,
