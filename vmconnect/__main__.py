@@ -19,7 +19,7 @@ def main() -> int:
     """Run the command line; even a Ctrl-C while Python still imports ends in one line."""
     try:
         if sys.argv[1:2] and sys.argv[1] in _BROKERED:
-            return _by_broker(sys.argv[1:])
+            _leave(_by_broker(sys.argv[1:]))
         return _alone()
     except KeyboardInterrupt:
         sys.stderr.write("vmconnect: interrupted\n")
@@ -32,12 +32,12 @@ def main() -> int:
 
 
 def _by_broker(argv: list[str]) -> int:
+    """Have the broker run the command, or do it alone, and see to a broker for the next one."""
     from vmconnect.broker.client import NOBODY, hand_over
 
     code = hand_over(argv)
     if code >= 0:
-        # There is nothing to flush and nothing to put away, and Python takes its time for it.
-        os._exit(code)
+        return code
     missing = code == NOBODY
     code = _alone()
     if missing and code not in {_INTERRUPTED, _FAILED}:
@@ -51,6 +51,14 @@ def _alone() -> int:
     from vmconnect.cli import main as command_line
 
     return command_line()
+
+
+def _leave(code: int) -> None:
+    """Exit at once: all that was opened is closed, and Python takes its modules apart for long."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

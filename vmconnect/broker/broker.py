@@ -11,6 +11,7 @@ import queue
 import selectors
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -91,6 +92,8 @@ class Broker:
 
     def _tidy(self) -> float | None:
         """Do what is due; return how long nothing else will be."""
+        if self._claim is not None and not self._claim.holds:
+            self._retire("its socket has gone")
         now = time.monotonic()
         due = [self._sessions.tidy()]
         for client in [each for each in self._clients if each.until is not None]:
@@ -198,8 +201,7 @@ class Broker:
             order = Order.from_bytes(packet)
             if not self._code.is_current():
                 raise ForeignOrderError
-            if order.environment != self._environment:
-                raise DeclinedError("another environment")
+            self._check_surroundings(order, client.connection)
             theirs, descriptors = descriptors, []
             request = Request(
                 order, client.connection, theirs, lambda: self._post(lambda: self._drop(client))
@@ -224,6 +226,15 @@ class Broker:
         _tell(client.connection, refusal)
         self._drop(client)
 
+    def _check_surroundings(self, order: Order, connection: socket.socket) -> None:
+        """Raise DeclinedError, or OSError, where the same words mean something else to a client."""
+        if order.environment != self._environment or order.names != sys.getfilesystemencoding():
+            raise DeclinedError("another environment")
+        process = f"/proc/{wire.peer(connection)[0]}"
+        for path in ("ns/mnt", "root"):
+            if not os.path.samefile(f"{process}/{path}", f"/proc/self/{path}"):
+                raise DeclinedError("other file systems")
+
     def _run(self, request: Request) -> None:
         """Run a command, in a thread of its own."""
         message = wire.ALONE
@@ -236,6 +247,7 @@ class Broker:
             raise
         finally:
             request.conclude(message)
+        request.finish()
 
     def _let_go(self, request: Request) -> None:
         """Conclude a command that was hung up on and does not end."""

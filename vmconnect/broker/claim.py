@@ -37,6 +37,7 @@ class Claim:
             finally:
                 os.umask(before)
             self.listener.listen(_BACKLOG)
+            self._inode = path.stat().st_ino
         except OSError as error:
             self.listener.close()
             raise ResourceError(f"cannot listen at {path}: {error.strerror or error}") from error
@@ -56,13 +57,23 @@ class Claim:
             os.close(lock)
             raise
 
+    @property
+    def holds(self) -> bool:
+        """Whether the socket can still be found where it should be."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
     def release(self) -> None:
         """Listen no more, and let another process do so."""
         self.listener.close()
-        # While the lock is ours so are the files.
-        for path in (self._path, self._lock_path):
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+        # While the lock is ours so are the files: the lock's own, if it has not gone, goes last.
+        with contextlib.suppress(OSError):
+            if self.holds:
+                self._path.unlink()
+            if self._lock_path.stat().st_ino == os.fstat(self._lock).st_ino:
+                self._lock_path.unlink()
         os.close(self._lock)
 
 

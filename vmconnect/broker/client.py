@@ -5,7 +5,6 @@ to a process: signals, and reading the terminal, which only a foreground process
 """
 
 import os
-import select
 import sys
 from _signal import SIG_DFL, SIGTSTP, SIGTTIN, getsignal
 from _signal import signal as set_handler
@@ -111,6 +110,8 @@ class _Wait:
 
     def _answered(self) -> bool:
         """Wait until there is something to read; return whether it is from the broker."""
+        import select  # Only who types needs it.
+
         poll = select.poll()
         poll.register(0, select.POLLIN)
         poll.register(self._connection.fileno(), select.POLLIN)

@@ -49,13 +49,13 @@ class Request:
         self.over = False
         self._connection = connection
         self._on_over = on_over
-        self._end = End()
+        self._end, self._input, self._output, self._error_output = _streams(descriptors)
         self._lock = threading.Lock()
         self._interrupted = self._gone = False
         self._hang_up: Callable[[], object] | None = None
         self._wakers: list[Callable[[], object]] = []
+        self._afterwards: list[Callable[[], object]] = []
         self._typed: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._input, self._output, self._error_output = _streams(descriptors, self._end)
 
     # For the thread that runs the command.
 
@@ -98,10 +98,20 @@ class Request:
                 self._wakers.remove(wake)
         self.check()
 
-    def input(self) -> Iterator[bytes]:
-        """Give what the client's standard input gives, until that or the command ends."""
+    def input(self) -> Iterator[bytes] | None:
+        """Give what the client's standard input gives, until that or the command ends.
+
+        None if it is known to give nothing.
+        """
+        return None if self._input.empty else self._chunks()
+
+    def _chunks(self) -> Iterator[bytes]:
         while data := self._typed_input() if self.order.terminal else self._input.read():
             yield data
+
+    def afterwards(self, action: Callable[[], object]) -> None:
+        """Have something done when the client has been told how it ended."""
+        self._afterwards.append(action)
 
     def output(self, data: bytes) -> None:
         """Write to the client's standard output; raises KeyboardInterrupt, OSError."""
@@ -115,7 +125,7 @@ class Request:
         """Print ``text`` on the client's standard error, as its own process would."""
         try:
             data = text.encode(self.order.encoding, "backslashreplace")
-        except LookupError:
+        except (LookupError, ValueError):
             data = text.encode(_SURE_ENCODING, "backslashreplace")
         if self._gone:
             return
@@ -137,6 +147,11 @@ class Request:
         if first:
             self._tell(message)
             self._on_over()
+
+    def finish(self) -> None:
+        """Do what was to be done afterwards."""
+        for action in self._afterwards:
+            action()
 
     # For the loop that hears the client.
 
@@ -177,9 +192,15 @@ class Request:
         return True
 
 
-def _streams(descriptors: Sequence[int], end: End) -> tuple[Input, Output, Output]:
+def _streams(descriptors: Sequence[int]) -> tuple[End, Input, Output, Output]:
     """Take descriptors over, or close them all."""
     made: list[Input | Output] = []
+    try:
+        end = End()
+    except OSError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
     try:
         made.append(Input(descriptors[0], end))
         made.append(Output(descriptors[1], end))
@@ -191,4 +212,4 @@ def _streams(descriptors: Sequence[int], end: End) -> tuple[Input, Output, Outpu
         for descriptor in descriptors[len(made) + 1 :]:
             os.close(descriptor)
         raise
-    return cast("tuple[Input, Output, Output]", tuple(made))
+    return cast("tuple[End, Input, Output, Output]", (end, *made))

@@ -20,6 +20,7 @@ _READ_BYTES = 1 << 17
 # What a pipe that polls as writable takes without waiting (pipe(7), PIPE_BUF).
 _SURE_BYTES = 4096
 _CLOSE_SECONDS = 0.1
+_NULL_DEVICE = os.makedev(1, 3)  # null(4)
 
 
 class End:
@@ -65,7 +66,9 @@ class _Stream:
         """Take over ``descriptor``; raises OSError, and has then closed it."""
         self._socket: socket.socket | None = None
         try:
-            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            info = os.fstat(descriptor)
+            self._device = info.st_rdev
+            if stat.S_ISSOCK(info.st_mode):
                 self._socket = socket.socket(fileno=descriptor)
         except OSError:
             os.close(descriptor)
@@ -126,6 +129,11 @@ class Input(_Stream):
 
     def __init__(self, descriptor: int, end: End):
         super().__init__(descriptor, end, os.O_RDONLY)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is known to have nothing, being /dev/null."""
+        return self._device == _NULL_DEVICE
 
     def read(self) -> bytes:
         """Return what there is, waiting for it; nothing at the end, and when it is of no more use.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from vmconnect.channel import ChannelState, StateChange
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, DeadlineError
 from vmconnect.hypervisor import GuestNote, Machine
+from vmconnect.hypervisor.mark import Mark
 from vmconnect.session import Session
 from vmconnect.streams import Endpoint, HybridVsock
 
@@ -47,7 +47,7 @@ class SessionKey:
     name: str
     target: str
     endpoint: Endpoint | None
-    place: tuple[int, ...]
+    place: Mark | None
     note: GuestNote
     user: str | None
     identity_files: tuple[Path, ...]
@@ -71,14 +71,10 @@ class SessionKey:
         )
 
 
-def _place(endpoint: Endpoint | None) -> tuple[int, ...]:
+def _place(endpoint: Endpoint | None) -> Mark | None:
     if not isinstance(endpoint, HybridVsock):
-        return ()  # The kernel ends the connections of a context that goes.
-    try:
-        info = os.stat(endpoint.path)  # noqa: PTH116 (as good as a Path's, and sooner)
-    except OSError:
-        return ()
-    return info.st_dev, info.st_ino, info.st_ctime_ns
+        return None  # The kernel ends the connections of a context that goes.
+    return Mark.of([endpoint.path])
 
 
 @dataclass(eq=False, slots=True)
@@ -98,7 +94,12 @@ class WarmSession:
     @property
     def usable(self) -> bool:
         """Whether one more command may run."""
-        return self.guest.state is ChannelState.READY and self.running < self.room
+        return self.guest.state is ChannelState.READY and self.has_room
+
+    @property
+    def has_room(self) -> bool:
+        """Whether its server takes one more command, as far as is known."""
+        return self.running < self.room
 
     def described(self) -> dict[str, object]:
         """Return what a person may want to know, for JSON."""

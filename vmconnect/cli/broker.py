@@ -37,10 +37,11 @@ from vmconnect.errors import (
     VmconnectError,
 )
 from vmconnect.hypervisor import Machine
-from vmconnect.session import Session, Target, parse_target, resolve
+from vmconnect.session import Session, Target, parse_target
+from vmconnect.session.memory import MachineMemory
 from vmconnect.session.target import FileTarget, LibvirtTarget, NamedTarget
 
-__all__ = ["main", "serve"]
+__all__ = ["Commands", "main"]
 
 # How long a session stays open after its last command, and then the broker without any.
 _IDLE_SECONDS = 600.0
@@ -68,10 +69,21 @@ _FINAL_ERRORS = (ConnectError, ConnectionLostError, DeadlineError, UnsupportedEr
 _log = logging.getLogger("vmconnect.broker.commands")
 
 
-def serve(request: Request, sessions: WarmSessions) -> int:
-    """Run a client's command, and return its exit code; raises DeclinedError."""
+class Commands:
+    """Runs what clients order, and remembers the machines that they name."""
+
+    def __init__(self) -> None:
+        self._machines = MachineMemory()
+
+    def __call__(self, request: Request, sessions: WarmSessions) -> int:
+        """Run a command, and return its exit code; raises DeclinedError."""
+        return _concluded(request, lambda: _Command(request, sessions, self._machines).run())
+
+
+def _concluded(request: Request, run: Callable[[], int]) -> int:
+    """Return what ``run`` does; of an error, say what `vmconnect.cli.main` would."""
     try:
-        return _Command(request, sessions).run()
+        return run()
     except BaseException as error:
         if isinstance(error, DeclinedError) and not request.interrupted:
             raise
@@ -89,9 +101,10 @@ def serve(request: Request, sessions: WarmSessions) -> int:
 class _Command:
     """One ``vmconnect exec`` of a client's."""
 
-    def __init__(self, request: Request, sessions: WarmSessions):
+    def __init__(self, request: Request, sessions: WarmSessions, machines: MachineMemory):
         self._request = request
         self._sessions = sessions
+        self._machines = machines
         self._arguments = _parsed(request.order.argv)
         self._files = tuple(
             Path(request.order.directory, each) for each in self._arguments.identity_files
@@ -108,12 +121,26 @@ class _Command:
 
     def run(self) -> int:
         """Find the machine, run the command in a session with it, return the exit code."""
-        # Found anew each time: what was called so before may be another machine's name by now.
-        machine = resolve(_target(self._arguments.target))
+        target = _target(self._arguments.target)
+        while True:
+            machine, remembered = self._machines.resolve(target)
+            try:
+                return self._run_on(machine)
+            except DeadlineError:
+                raise  # It would take as long once more.
+            except VmconnectError:
+                if self._started or not remembered:
+                    raise
+                self._machines.forget(target)
+
+    def _run_on(self, machine: Machine) -> int:
         while True:
             with self._borrowed(machine) as (warm, reused):
                 try:
-                    return self._run_in(warm.guest)
+                    code = self._run_in(warm.guest)
+                    if warm.has_room:
+                        self._request.afterwards(warm.guest.prepare)
+                    return code
                 except VmconnectError as error:
                     if self._started or not self._may_work_elsewhere(warm, reused, error):
                         raise
@@ -180,8 +207,7 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     """
     if argv[:1] != [_COMMAND]:
         raise DeclinedError("another command")
-    parser = Parser(prog=f"vmconnect {_COMMAND}")
-    exec_command.configure(parser)
+    parser = _parser()
     try:
         arguments = parser.parse_args(exec_command.arrange(argv)[1:])
     except SystemExit as error:
@@ -190,6 +216,13 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
         if option not in _OPTIONS and value != parser.get_default(option):
             raise DeclinedError(f"the option {option}")
     return arguments
+
+
+@functools.cache
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog=f"vmconnect {_COMMAND}")
+    exec_command.configure(parser)
+    return parser
 
 
 def _target(text: str) -> Target:
@@ -224,16 +257,19 @@ def main() -> None:
     # What this process was started with is not its own: a directory that somebody may want to
     # unmount, the end of a pipe that somebody waits for.
     os.chdir("/")
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    os.closerange(3, most if most != resource.RLIM_INFINITY else 1 << 20)
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # one of them was that of the list
+            if int(name) > 2:
+                os.close(int(name))
     os.umask(0o077)
     with contextlib.suppress(ValueError, OSError):
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with contextlib.suppress(VmconnectError, OSError):  # a broker without a log is one too
         open_log()
     claim = Claim.take()
     if claim is not None:
-        Broker(claim, serve, _idle_seconds()).run()
+        Broker(claim, Commands(), _idle_seconds()).run()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from vmconnect.cli.version import Version
 from vmconnect.cli.voice import say
 from vmconnect.errors import VmconnectError
 
@@ -86,14 +87,19 @@ def verdict(name: str, error: BaseException) -> tuple[str, int]:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from vmconnect.cli.version import Version
-
     parser = Parser(prog="vmconnect", description="Console and commands for every machine.")
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, parser_class=Parser
+        dest="command",
+        metavar="COMMAND",
+        required=True,
+        parser_class=Parser,
+        prog=parser.prog,  # else argparse asks for the terminal's size to work it out
     )
-    for command, summary in COMMANDS.items():
+    # Where the command comes first nothing is asked of the others.
+    known = COMMANDS if arguments[:1] != [name] or name not in COMMANDS else [name]
+    for command in known:
+        summary = COMMANDS[command]
         sub = commands.add_parser(command, help=summary, description=summary)
         sub.usage_exit = _USAGE_EXIT.get(command, sub.usage_exit)
         if command == name:

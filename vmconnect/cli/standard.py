@@ -19,8 +19,8 @@ class Standard(Protocol):
     Writing raises BrokenPipeError when whoever reads has left.
     """
 
-    def input(self) -> Iterator[bytes]:
-        """Give what standard input gives, until its end."""
+    def input(self) -> Iterator[bytes] | None:
+        """Give what standard input gives, until its end; None if it is known to be empty."""
 
     def output(self, data: bytes, /) -> None:
         """Write to standard output."""

@@ -30,6 +30,7 @@ from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
 from vmconnect.hypervisor.checkpoints import check_name
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
+from vmconnect.hypervisor.mark import Mark
 from vmconnect.hypervisor.qemu import display, storage
 from vmconnect.hypervisor.qemu.description import (
     answers_checked,
@@ -93,6 +94,16 @@ class Qemu(Hypervisor):
         """Ask the monitor at ``path`` about its machine; raises as `QmpClient` does."""
         with self._connect(path, deadline) as monitor:
             return describe(monitor, path, deadline)
+
+    def mark(self, machine: Machine, name: str | None = None) -> Mark | None:
+        """Return the mark of the monitor's socket, and of what may lie beside it.
+
+        A socket is one QEMU's for as long as it is the same, and a QEMU keeps its name and UUID.
+        """
+        path = _path(machine)
+        if path.parent != self._directory or name not in {None, path.stem}:
+            return None
+        return Mark.of(path.with_suffix(suffix) for suffix in (".qmp", ".json", ".vsock"))
 
     def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
         """Return the machine as it is now."""
