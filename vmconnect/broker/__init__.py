@@ -10,8 +10,10 @@
     the one socket of the user's, and the loop that serves it
 `Request`, `Standard` (`request`, `standard`)
     one command of one client, and its standard streams
-`WarmSessions` (`warm`)
-    sessions that stay open between commands
+`WarmSessions`, `SessionKey` (`warm`, `key`)
+    sessions that stay open between commands, and which commands may use which
+`Surroundings`, `LoadedCode` (`surroundings`, `code`)
+    whether the client's words mean the same here, and whether this is still the installed code
 
 Nothing is imported here, and next to nothing by `client`: it stands in for a start of Python's
 that takes ten times as long. What a command does is no business of this room: the command line

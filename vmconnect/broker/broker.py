@@ -11,7 +11,6 @@ import queue
 import selectors
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +18,9 @@ from collections.abc import Callable, Sequence
 from vmconnect.broker import wire
 from vmconnect.broker.claim import Claim
 from vmconnect.broker.code import LoadedCode
-from vmconnect.broker.order import BadOrderError, ForeignOrderError, Order, meaningful
+from vmconnect.broker.order import BadOrderError, ForeignOrderError, Order
 from vmconnect.broker.request import DeclinedError, Request
+from vmconnect.broker.surroundings import Surroundings
 from vmconnect.broker.warm import WarmSessions
 
 __all__ = ["Broker", "Handler"]
@@ -60,7 +60,7 @@ class Broker:
         self._handler = handler
         self._idle_s = idle_s
         self._code = LoadedCode()
-        self._environment = meaningful(os.environ)
+        self._surroundings = Surroundings()
         self._selector = selectors.DefaultSelector()
         self._clients: set[_Client] = set()
         self._posted: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -201,7 +201,8 @@ class Broker:
             order = Order.from_bytes(packet)
             if not self._code.is_current():
                 raise ForeignOrderError
-            self._check_surroundings(order, client.connection)
+            if not self._surroundings.are_of(order, wire.peer(client.connection)[0]):
+                raise DeclinedError("other surroundings")
             theirs, descriptors = descriptors, []
             request = Request(
                 order, client.connection, theirs, lambda: self._post(lambda: self._drop(client))
@@ -225,15 +226,6 @@ class Broker:
         _close(descriptors)
         _tell(client.connection, refusal)
         self._drop(client)
-
-    def _check_surroundings(self, order: Order, connection: socket.socket) -> None:
-        """Raise DeclinedError, or OSError, where the same words mean something else to a client."""
-        if order.environment != self._environment or order.names != sys.getfilesystemencoding():
-            raise DeclinedError("another environment")
-        process = f"/proc/{wire.peer(connection)[0]}"
-        for path in ("ns/mnt", "root"):
-            if not os.path.samefile(f"{process}/{path}", f"/proc/self/{path}"):
-                raise DeclinedError("other file systems")
 
     def _run(self, request: Request) -> None:
         """Run a command, in a thread of its own."""

@@ -21,6 +21,7 @@ _READ_BYTES = 1 << 17
 _SURE_BYTES = 4096
 _CLOSE_SECONDS = 0.1
 _NULL_DEVICE = os.makedev(1, 3)  # null(4)
+_PTMX_DEVICE = os.makedev(5, 2)  # pts(4): who opens it has a new terminal
 
 
 class End:
@@ -152,9 +153,11 @@ class Input(_Stream):
 
 def _reopened(descriptor: int, mode: int) -> tuple[int, bool]:
     """Return a descriptor for a client's, which is closed, and whether calls on it may wait."""
-    kind = os.fstat(descriptor).st_mode
-    if not stat.S_ISFIFO(kind) and not os.isatty(descriptor):
+    info = os.fstat(descriptor)
+    if not stat.S_ISFIFO(info.st_mode) and not os.isatty(descriptor):
         return descriptor, False
+    if info.st_rdev == _PTMX_DEVICE:
+        return descriptor, True
     try:
         fresh = os.open(
             f"/proc/self/fd/{descriptor}",

@@ -7,22 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from vmconnect.broker.key import SessionKey
 from vmconnect.broker.request import DeclinedError, Request
 from vmconnect.channel import ChannelState, StateChange
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, DeadlineError
-from vmconnect.hypervisor import GuestNote, Machine
-from vmconnect.hypervisor.mark import Mark
 from vmconnect.session import Session
-from vmconnect.streams import Endpoint, HybridVsock
 
 if TYPE_CHECKING:
     from vmconnect.direct import Guest
 
-__all__ = ["SessionKey", "WarmSession", "WarmSessions"]
+__all__ = ["WarmSession", "WarmSessions"]
 
 # How many commands OpenSSH's server runs on one connection (sshd_config(5), MaxSessions).
 _COMMANDS_AT_ONCE = 10
@@ -33,48 +30,6 @@ _REFUSED_SECONDS = 60.0
 _GRACE_SECONDS = 5.0
 
 Opener = Callable[[], "tuple[Session, Guest]"]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionKey:
-    """Who has logged in where: only a command with the same key may use a session.
-
-    ``place`` is what the kernel tells of the socket to the guest, so that another device that
-    has since bound the same path is another place.
-    """
-
-    identity: str
-    name: str
-    target: str
-    endpoint: Endpoint | None
-    place: Mark | None
-    note: GuestNote
-    user: str | None
-    identity_files: tuple[Path, ...]
-    agent: str
-
-    @classmethod
-    def of(
-        cls, machine: Machine, user: str | None, identity_files: tuple[Path, ...], agent: str
-    ) -> Self:
-        """Return the key of a machine as it was found just now, and of a way to log in there."""
-        return cls(
-            machine.identity,
-            machine.name,
-            machine.target,
-            machine.guest,
-            _place(machine.guest),
-            machine.note,
-            user,
-            identity_files,
-            agent,
-        )
-
-
-def _place(endpoint: Endpoint | None) -> Mark | None:
-    if not isinstance(endpoint, HybridVsock):
-        return None  # The kernel ends the connections of a context that goes.
-    return Mark.of([endpoint.path])
 
 
 @dataclass(eq=False, slots=True)
@@ -117,10 +72,6 @@ class WarmSession:
             "running": self.running,
             "done": self.done,
         }
-
-    def is_called(self, name: str) -> bool:
-        """Return whether ``name`` is the machine's name, UUID or target."""
-        return name in {self.key.name, self.key.identity, self.key.target}
 
 
 class _Opening:
@@ -241,7 +192,7 @@ class WarmSessions:
             meant = [
                 each
                 for each in self._sessions
-                if each.room and (not names or any(map(each.is_called, names)))
+                if each.room and (not names or any(map(each.key.is_called, names)))
             ]
         for each in meant:
             self.retire(each)

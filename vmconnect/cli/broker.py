@@ -18,9 +18,10 @@ from pathlib import Path
 
 from vmconnect.broker.broker import Broker
 from vmconnect.broker.claim import Claim
+from vmconnect.broker.key import SessionKey
 from vmconnect.broker.log import open_log
 from vmconnect.broker.request import DeclinedError, Request
-from vmconnect.broker.warm import SessionKey, WarmSession, WarmSessions
+from vmconnect.broker.warm import WarmSession, WarmSessions
 from vmconnect.cli import exec as exec_command
 from vmconnect.cli.command_line import Parser, verdict
 from vmconnect.cli.login import login_seconds
@@ -257,10 +258,10 @@ def main() -> None:
     # What this process was started with is not its own: a directory that somebody may want to
     # unmount, the end of a pipe that somebody waits for.
     os.chdir("/")
-    for name in os.listdir("/proc/self/fd"):
+    for path in list(Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(OSError):  # one of them was that of the list
-            if int(name) > 2:
-                os.close(int(name))
+            if int(path.name) > 2:
+                os.close(int(path.name))
     os.umask(0o077)
     with contextlib.suppress(ValueError, OSError):
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
