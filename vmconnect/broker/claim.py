@@ -11,6 +11,7 @@ from typing import Self
 
 from vmconnect.broker.wire import socket_path
 from vmconnect.errors import ResourceError
+from vmconnect.mark import Mark
 from vmconnect.paths import runtime_directory
 
 __all__ = ["Claim"]
@@ -37,7 +38,7 @@ class Claim:
             finally:
                 os.umask(before)
             self.listener.listen(_BACKLOG)
-            self._inode = path.stat().st_ino
+            self._mark = Mark.of([path])
         except OSError as error:
             self.listener.close()
             raise ResourceError(f"cannot listen at {path}: {error.strerror or error}") from error
@@ -60,10 +61,7 @@ class Claim:
     @property
     def holds(self) -> bool:
         """Whether the socket can still be found where it should be."""
-        try:
-            return self._path.stat().st_ino == self._inode
-        except OSError:
-            return False
+        return Mark.of([self._path]) == self._mark
 
     def release(self) -> None:
         """Listen no more, and let another process do so."""

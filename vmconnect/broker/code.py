@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import sysconfig
 import time
+
+from vmconnect.mark import Mark
 
 __all__ = ["LoadedCode"]
 
 _PACKAGE = __name__.partition(".")[0]
 # A hundred files are looked at in 0.2 ms.
 _MOMENT_SECONDS = 0.5
-_Mark = tuple[int, int, int] | None
 
 
 class LoadedCode:
@@ -23,7 +23,7 @@ class LoadedCode:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, _Mark] = {}
+        self._seen: dict[str, Mark] = {}
         self._modules = 0
         self._looked_at = 0.0
         # Other packages come and go by entries in here.
@@ -36,7 +36,7 @@ class LoadedCode:
         if now < self._looked_at + _MOMENT_SECONDS:
             return True
         self._looked_at = now
-        if any(_mark(path) != mark for path, mark in self._seen.items()):
+        if any(Mark.of([path]) != mark for path, mark in self._seen.items()):
             return False
         self._look_at_modules()
         return True
@@ -52,12 +52,4 @@ class LoadedCode:
 
     def _look_at(self, path: str) -> None:
         if path not in self._seen:
-            self._seen[path] = _mark(path)
-
-
-def _mark(path: str) -> _Mark:
-    try:
-        info = os.stat(path)  # noqa: PTH116 (a hundred of them before each command)
-    except OSError:
-        return None
-    return info.st_mtime_ns, info.st_ino, info.st_size
+            self._seen[path] = Mark.of([path])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from vmconnect.hypervisor import GuestNote, Machine
-from vmconnect.hypervisor.mark import Mark
+from vmconnect.mark import Mark
 from vmconnect.streams import Endpoint, HybridVsock
 
 __all__ = ["SessionKey"]

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from vmconnect.hypervisor.mark import Mark
     from vmconnect.hypervisor.watch import Watch
+    from vmconnect.mark import Mark
     from vmconnect.streams import Stream
 
 __all__ = ["Capability", "Checkpoint", "Drive", "Hypervisor"]

@@ -6,7 +6,7 @@ import time
 
 from vmconnect.deadline import Deadline
 from vmconnect.hypervisor import Machine
-from vmconnect.hypervisor.mark import Mark
+from vmconnect.mark import Mark
 from vmconnect.session.places import hypervisors
 from vmconnect.session.resolve import hypervisor_of, resolve
 from vmconnect.session.target import NamedTarget, SocketTarget, Target

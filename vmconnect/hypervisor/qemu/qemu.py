@@ -30,7 +30,6 @@ from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
 from vmconnect.hypervisor.checkpoints import check_name
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
-from vmconnect.hypervisor.mark import Mark
 from vmconnect.hypervisor.qemu import display, storage
 from vmconnect.hypervisor.qemu.description import (
     answers_checked,
@@ -40,6 +39,7 @@ from vmconnect.hypervisor.qemu.description import (
 )
 from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
+from vmconnect.mark import Mark
 from vmconnect.streams import Stream, Unix
 
 if TYPE_CHECKING:

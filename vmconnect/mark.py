@@ -1,4 +1,4 @@
-"""Whether files are still the same: what is known of a machine without asking it."""
+"""Whether files are still the same, as the kernel tells."""
 
 from __future__ import annotations
 
