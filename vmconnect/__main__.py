@@ -18,6 +18,7 @@ _FAILED = 255
 def main() -> int:
     """Run the command line; even a Ctrl-C while Python still imports ends in one line."""
     try:
+        _open_standard()
         if sys.argv[1:2] and sys.argv[1] in _BROKERED:
             _leave(_by_broker(sys.argv[1:]))
         return _alone()
@@ -29,6 +30,19 @@ def main() -> int:
         import signal
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _open_standard() -> None:
+    """Open the null device where a standard descriptor is closed, as ssh does.
+
+    Else it would be the next thing's that is opened, a connection for instance.
+    """
+    if None in {sys.stdin, sys.stdout, sys.stderr}:
+        for number in range(3):
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # the lowest that is free
 
 
 def _by_broker(argv: list[str]) -> int:

@@ -51,8 +51,6 @@ def _wanted(argv: list[str]) -> bool:
         environment.get("VMCONNECT_BROKER") == "0"
         or environment.get("VMCONNECT_DEBUG")
         or "--no-broker" in argv
-        # A descriptor that was closed may since be one of Python's.
-        or None in {sys.stdin, sys.stdout, sys.stderr}
         # Secrets stay in this process.
         or any("PASSWORD" in name for name in environment if name.startswith("VMCONNECT_"))
     )

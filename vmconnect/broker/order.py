@@ -86,7 +86,7 @@ class Order:
             meaningful(os.environ),
             agent=os.environ.get("SSH_AUTH_SOCK", ""),
             terminal=os.isatty(0),
-            encoding=sys.stderr.encoding,
+            encoding=sys.stderr.encoding if sys.stderr else "utf-8",
             names=sys.getfilesystemencoding(),
         )
 
@@ -115,13 +115,15 @@ class Order:
     def from_bytes(cls, packet: bytes) -> "Order":
         """Read a packet; raises ForeignOrderError, or BadOrderError for what is no order."""
         fields = packet[1:].decode("utf-8", "surrogateescape").split("\0")
+        if not _is_count(fields[0]):
+            raise BadOrderError
         if fields[:2] != [PROTOCOL, installation()]:
             raise ForeignOrderError
         head, rest = fields[2:_FIELDS], fields[_FIELDS:]
         if len(head) != _FIELDS - 2:
             raise BadOrderError
         directory, agent, terminal, encoding, names, *counts = head
-        if not all(count.isascii() and count.isdecimal() and len(count) < 7 for count in counts):
+        if not all(map(_is_count, counts)):
             raise BadOrderError
         words, variables = map(int, counts)
         if len(rest) != words + 2 * variables:
@@ -136,3 +138,7 @@ class Order:
             encoding=encoding,
             names=names,
         )
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 7
