@@ -80,6 +80,20 @@ def test_unix_past_the_length_of_a_socket_address(directory: Path) -> None:
         check_echo(dial(Unix(str(deep / "s")), 5))
 
 
+def test_a_full_queue_is_waited_for(directory: Path) -> None:
+    path = str(directory / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        with contextlib.closing(dial(Unix(path), 5)):
+            with pytest.raises(DeadlineError, match="connecting to"):
+                dial(Unix(path), 0.05)
+            waiting = threading.Thread(target=lambda: dial(Unix(path), 30).close())
+            waiting.start()
+            listener.accept()[0].close()
+            waiting.join()
+
+
 def test_tcp() -> None:
     with server(socket.AF_INET, ("127.0.0.1", 0), echo_reversed) as listener:
         check_echo(dial(Tcp("127.0.0.1", listener.getsockname()[1]), 5))

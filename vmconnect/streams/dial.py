@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 from vmconnect.deadline import Deadline
@@ -25,6 +26,8 @@ DEFAULT_TIMEOUT = 10.0
 
 # sockaddr_un.sun_path holds 108 bytes with the terminating zero (unix(7)).
 _SUN_PATH_BYTES = 107
+
+_QUEUE_SECONDS = 0.02
 
 # "OK 4294967295\n" is the longest answer a hybrid vsock device has to give.
 _HYBRID_ANSWER_BYTES = 32
@@ -86,9 +89,15 @@ def _finish(
 ) -> socket.socket:
     try:
         with _connecting(endpoint):
-            deadline.check(f"connecting to {endpoint}")
-            sock.settimeout(deadline.remaining())
-            sock.connect(address)
+            while True:
+                deadline.check(f"connecting to {endpoint}")
+                sock.settimeout(deadline.remaining())
+                try:
+                    sock.connect(address)
+                    break
+                except BlockingIOError:
+                    # A UNIX socket's queue is full, QEMU's by its second client (connect(2)).
+                    time.sleep(deadline.remaining(at_most=_QUEUE_SECONDS) or 0)
     except BaseException:
         sock.close()
         raise
