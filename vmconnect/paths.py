@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from vmconnect.errors import ResourceError
+from vmconnect.runtime import is_private, runtime_path
 
 __all__ = ["cache_directory", "private_directory", "runtime_directory", "state_directory"]
 
@@ -31,7 +32,7 @@ def private_directory(path: Path) -> Path:
         raise ResourceError(f"cannot make the directory {path}: {error.strerror}") from error
     if not stat.S_ISDIR(info.st_mode):
         raise ResourceError(f"{path} is not a directory", hint="move it out of the way")
-    if info.st_uid != os.getuid() or info.st_mode & 0o022:
+    if not is_private(info):
         raise ResourceError(
             f"the directory {path} is open to other users", hint=f"chmod 700 {path}"
         )
@@ -39,18 +40,11 @@ def private_directory(path: Path) -> Path:
 
 
 def runtime_directory() -> Path:
-    """Return the directory of live sockets, private to the user.
+    """Return the directory of live sockets, private to the user (`vmconnect.runtime`).
 
-    ``$XDG_RUNTIME_DIR/vmconnect``, else ``/run/user/UID/vmconnect``, else
-    ``/tmp/vmconnect-UID``. Created when missing.
+    Created when missing.
     """
-    value = os.environ.get("XDG_RUNTIME_DIR", "")
-    if value.startswith("/"):
-        return private_directory(Path(value) / "vmconnect")
-    login = Path(f"/run/user/{os.getuid()}")
-    if login.is_dir():
-        return private_directory(login / "vmconnect")
-    return private_directory(Path(f"/tmp/vmconnect-{os.getuid()}"))  # noqa: S108 (checked above)
+    return private_directory(Path(runtime_path()))
 
 
 def cache_directory() -> Path:

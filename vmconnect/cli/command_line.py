@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from vmconnect.cli.version import Version
 from vmconnect.cli.voice import say
 from vmconnect.errors import VmconnectError
 
-__all__ = ["main"]
+__all__ = ["Parser", "main", "verdict"]
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it.
@@ -32,6 +33,7 @@ COMMANDS = {
     "record": "record what a machine's screen shows, to a file",
     "replay": "show a recording, or make pictures, a video or text of it",
     "screenshot": "write a machine's screen to a PNG file",
+    "sessions": "list and close the sessions that are kept open between commands",
     "trust": "list, add and forget the keys that machines are known by",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }
@@ -39,12 +41,13 @@ COMMANDS = {
 _USAGE_EXIT = {"exec": 255}  # As ssh: every other code is the guest's.
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse with our exit codes and one-line errors."""
 
     usage_exit = 2
 
     def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit."""
         self.exit(self.usage_exit, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -54,32 +57,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = next((word for word in arguments if not word.startswith("-")), "")
     try:
         return _run(name, arguments)
-    except VmconnectError as error:
-        say(str(error))
-        return _USAGE_EXIT.get(name, EXIT_FAILURE)
-    except KeyboardInterrupt:
-        say("interrupted")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError as error:
         # Whoever read our output has left. Python must not try to flush it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    except Exception as error:
-        if os.environ.get("VMCONNECT_DEBUG"):
+        return verdict(name, error)[1]
+    except (Exception, KeyboardInterrupt) as error:
+        known = isinstance(error, VmconnectError | KeyboardInterrupt)
+        if not known and os.environ.get("VMCONNECT_DEBUG"):
             raise
-        say(f"internal error: {error!r} (VMCONNECT_DEBUG=1 shows where; please report it)")
-        return _USAGE_EXIT.get(name, EXIT_FAILURE)
+        text, code = verdict(name, error)
+        say(text)
+        return code
+
+
+def verdict(name: str, error: BaseException) -> tuple[str, int]:
+    """Return what is said of an error that ended the command ``name``, and the exit code.
+
+    Of a reader that has left nothing is said.
+    """
+    failure = _USAGE_EXIT.get(name, EXIT_FAILURE)
+    match error:
+        case VmconnectError():
+            return str(error), failure
+        case KeyboardInterrupt():
+            return "interrupted", EXIT_INTERRUPTED
+        case BrokenPipeError():
+            return "", EXIT_BROKEN_PIPE
+    return (
+        f"internal error: {error!r} (VMCONNECT_DEBUG=1 shows where; please report it)",
+        failure,
+    )
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from vmconnect.cli.version import Version
-
-    parser = _Parser(prog="vmconnect", description="Console and commands for every machine.")
+    parser = Parser(prog="vmconnect", description="Console and commands for every machine.")
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, parser_class=_Parser
+        dest="command",
+        metavar="COMMAND",
+        required=True,
+        parser_class=Parser,
+        prog=parser.prog,  # else argparse asks for the terminal's size to work it out
     )
-    for command, summary in COMMANDS.items():
+    # Where the command comes first nothing is asked of the others.
+    known = COMMANDS if arguments[:1] != [name] or name not in COMMANDS else [name]
+    for command in known:
+        summary = COMMANDS[command]
         sub = commands.add_parser(command, help=summary, description=summary)
         sub.usage_exit = _USAGE_EXIT.get(command, sub.usage_exit)
         if command == name:

@@ -14,7 +14,9 @@ from vmconnect.session import Session, connect
 if TYPE_CHECKING:
     from vmconnect.direct import Guest
 
-__all__ = ["add_login_options", "open_guest"]
+__all__ = ["add_login_options", "login_seconds", "open_guest"]
+
+_LOGIN_SECONDS = 30.0
 
 
 def add_login_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +49,12 @@ def add_login_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def login_seconds(arguments: argparse.Namespace) -> float:
+    """Return how long reaching the guest and logging in may take."""
+    wait: float = arguments.wait
+    return max(_LOGIN_SECONDS, wait)
+
+
 def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
     """Connect to the target's guest as the options say; the caller closes the session."""
     secret = given_password(arguments)
@@ -60,7 +68,7 @@ def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
             accept_host_key=lambda key: (
                 arguments.accept_new_host_key or ask_trust(session.machine.name, "host key", key)
             ),
-            timeout=max(30.0, arguments.wait),
+            timeout=login_seconds(arguments),
             wait=arguments.wait > 0,
         )
     except BaseException:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vmconnect.deadline import Deadline
+from vmconnect.direct.key_agent import KeyAgent
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login, nobody
 from vmconnect.errors import (
@@ -106,7 +107,7 @@ class Authentication:
 
     def _agent_keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
         if self.login.use_agent:
-            agent = paramiko.Agent()
+            agent = KeyAgent(self.login.agent_socket)
             try:
                 for key in agent.get_keys():
                     yield f"agent key {key.get_name()}", key

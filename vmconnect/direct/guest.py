@@ -103,13 +103,15 @@ class Guest(Channel):
         stdout: Sink | None = None,
         stderr: Sink | None = None,
         timeout: Deadline | float | None = None,
+        on_start: Callable[[Callable[[], None]], object] | None = None,
     ) -> Result:
         """Run ``argv`` in the guest, each element one argument, and return what it gave.
 
         ``stdin`` is sent as it is and then ended; None is an empty input. ``stdout`` and
         ``stderr`` take bytes as they come; without them they are kept in the result, up to
         256 MiB. A command that is not found gives exit code 127, one that cannot be executed
-        126, as the guest's shell says.
+        126, as the guest's shell says. ``on_start`` is called when the command has been started,
+        with a function that hangs up on it, from any thread; `run` then raises GuestError.
 
         Raises ConnectionLostError when the guest goes away meanwhile, DeadlineError after
         ``timeout`` (the command is then hung up on), GuestError for more output than is kept.
@@ -120,6 +122,8 @@ class Guest(Channel):
         channel = connection.open(shlex.join(argv), deadline.sooner(30.0))
         kept_out, kept_err = bytearray(), bytearray()
         try:
+            if on_start is not None:
+                on_start(channel.close)
             if stdin is None:
                 end_input(channel)
             else:
@@ -147,6 +151,12 @@ class Guest(Channel):
             stderr=bytes(kept_err),
             seconds=time.perf_counter() - started,
         )
+
+    def prepare(self) -> None:
+        """Have the next command start a little sooner, if that can be; for who will want one."""
+        connection = self._connection
+        if connection is not None:
+            connection.prepare()
 
     def put(
         self,

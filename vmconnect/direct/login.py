@@ -33,7 +33,8 @@ class Login:
     """A user name and the ways to prove it, tried in this order; a person comes last.
 
     ``identity_files``: private keys; those with a passphrase now if ``passphrase`` opens them.
-    ``use_agent``: the keys of the ssh-agent of SSH_AUTH_SOCK.
+    ``use_agent``: the keys of the ssh-agent at ``agent_socket``, or of SSH_AUTH_SOCK where that
+    is None.
     ``password``: a password at hand, or a way to look for one that asks nobody.
     ``temporary_key``: called with what the server greeted with and a deadline, it gives a key
     that the guest lets in for the time of a ``with`` block.
@@ -50,10 +51,13 @@ class Login:
     temporary_key: TemporaryKey | None = field(default=None, repr=False)
     ask: Callable[[str], Answer] = field(default=nobody, repr=False)
     hint: str = "name another user with -l or a key with -i"
+    agent_socket: str | None = None
 
     @property
     def has_more(self) -> bool:
         """Whether there is anything to try."""
-        agent = self.use_agent and bool(os.environ.get("SSH_AUTH_SOCK"))
+        agent = self.use_agent and bool(
+            os.environ.get("SSH_AUTH_SOCK") if self.agent_socket is None else self.agent_socket
+        )
         ways = (self.identity_files, agent, self.password, self.temporary_key)
         return any(ways) or self.ask is not nobody

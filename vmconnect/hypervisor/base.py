@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vmconnect.hypervisor.watch import Watch
+    from vmconnect.mark import Mark
     from vmconnect.secret import Secret
     from vmconnect.streams import Stream
 
@@ -136,6 +137,14 @@ class Hypervisor:
     def inspect(self, path: Path, deadline: Deadline) -> Machine:
         """Return the machine behind the socket at ``path``, where each has a socket of its own."""
         raise UnsupportedError(f"{self.name} has one socket for all machines")
+
+    def mark(self, machine: Machine, name: str | None = None) -> Mark | None:
+        """Return what stays the same for as long as asking would tell the same of a machine.
+
+        That is, of its identity and how its guest is reached, not of its state; with ``name``, of
+        which machine `look_up` finds by it as well. None where only asking tells.
+        """
+        return None
 
     def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
         """Return the machine as it is now."""

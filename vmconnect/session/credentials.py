@@ -132,11 +132,14 @@ def login_for(
     identity_files: Sequence[Path] = (),
     password: Secret | None = None,
     passphrase: Secret | None = None,
+    *,
+    agent_socket: str | None = None,
 ) -> Login:
     """Return how to log in to the machine's guest.
 
     A password that the caller gives comes alone, as keys do; else there are the keys that the
-    machine's note names or the user's own and ssh-agent's, a stored password, and the guest agent.
+    machine's note names or the user's own and ssh-agent's (at ``agent_socket``, or that of
+    SSH_AUTH_SOCK), a stored password, and the guest agent.
     The user is the one named, the note's, the one that the keyring has a password for, or of our
     own name, as with ssh.
     """
@@ -161,6 +164,7 @@ def login_for(
         use_agent,
         password=functools.partial(stored_password, machine, Purpose.GUEST, who),
         ask=ask_secret,
+        agent_socket=agent_socket,
     )
     if not has_agent(machine):
         return login

@@ -137,12 +137,14 @@ class Session:
         identity_files: Sequence[Path] = (),
         password: Secret | str | None = None,
         passphrase: Secret | str | None = None,
+        agent_socket: str | None = None,
         accept_host_key: Decision = _refuse,
         timeout: Deadline | float | None = 30.0,
         wait: bool = False,
     ) -> Guest:
         """Log in to the machine's guest over vsock.
 
+        ``agent_socket`` is that of the ssh-agent to ask, if it is not SSH_AUTH_SOCK's.
         With ``identity_files``, which ``passphrase`` opens, or with a ``password``, nothing else is
         tried; without, all that `vmconnect.session.credentials` finds, up to the guest agent.
         On first contact the guest agent tells the host keys; where there is none,
@@ -179,7 +181,9 @@ class Session:
             Guest.open(
                 opener,
                 machine.name,
-                login_for(machine, user, identity_files, password, passphrase),
+                login_for(
+                    machine, user, identity_files, password, passphrase, agent_socket=agent_socket
+                ),
                 check,
                 known_key_kinds=[key.kind for key in known],
                 timeout=deadline,

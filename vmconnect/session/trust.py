@@ -9,7 +9,6 @@ identities, so OpenSSH reads it too::
 from __future__ import annotations
 
 import base64
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +56,8 @@ class HostKey:
     @property
     def fingerprint(self) -> str:
         """The SHA-256 fingerprint as OpenSSH prints it."""
+        import hashlib  # Only whoever shows a key to a person needs it.
+
         digest = hashlib.sha256(self.blob).digest()
         return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 

@@ -40,6 +40,7 @@ from vmconnect.hypervisor.qemu.description import (
 )
 from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket
+from vmconnect.mark import Mark
 from vmconnect.secret import Secret
 from vmconnect.streams import SshHost, Stream
 
@@ -95,6 +96,18 @@ class Qemu(Hypervisor):
         """Ask the monitor at ``path`` about its machine; raises as `QmpClient` does."""
         with self._connect(path, deadline) as monitor:
             return describe(monitor, path, self._place, deadline)
+
+    def mark(self, machine: Machine, name: str | None = None) -> Mark | None:
+        """Return the mark of the monitor's socket, and of what may lie beside it.
+
+        A socket is one QEMU's for as long as it is the same, and a QEMU keeps its name and UUID.
+        """
+        if self._place.far:
+            return None
+        path = self._place.path(machine)
+        if path.parent != self._place.directory or name not in {None, path.stem}:
+            return None
+        return Mark.of(path.with_suffix(suffix) for suffix in (".qmp", ".json", ".vsock"))
 
     def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
         """Return the machine as it is now."""
