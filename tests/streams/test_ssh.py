@@ -238,12 +238,21 @@ def test_a_host_that_is_not_there(host: FarHost) -> None:
 
 
 def test_a_silent_host_meets_the_deadline_and_leaves_no_ssh(host: FarHost) -> None:
-    pid = host.directory / "pid"
-    host.configure(f"ProxyCommand sh -c 'echo $PPID > {pid}; exec sleep 600'")
+    note = host.directory / "pids"
+    host.configure(f"ProxyCommand sh -c 'echo $PPID $$ > {note}; exec sleep 600'")
     error = failed(Tcp("127.0.0.1", 1), seconds=1.0)
     assert isinstance(error, DeadlineError | ConnectError)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+    for pid in map(int, note.read_text().split()):
+        gone(pid)
+
+
+def gone(pid: int) -> None:
+    """Wait until a process is no more."""
+    deadline = Deadline(SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, 0)
+            deadline.check(f"waiting for the end of {pid}")
 
 
 def test_no_ssh(host: FarHost, monkeypatch: pytest.MonkeyPatch) -> None:
