@@ -46,7 +46,7 @@ from vmconnect.streams import (
     dial,
     through,
 )
-from vmconnect.streams.ssh import client, master
+from vmconnect.streams.ssh import client
 from vmconnect.streams.ssh.mux import STREAMLOCAL, ChannelRefusedError, MuxClient
 
 from .far_ends import SECONDS, listening
@@ -56,9 +56,8 @@ KVM7 = SshHost("kvm7")
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[FarHost]:
+def host() -> Iterator[FarHost]:
     """Give a host of the test's own, with no connection to it yet."""
-    monkeypatch.setattr(master, "_found", {})
     with tempfile.TemporaryDirectory(prefix="vmc-") as name, far_host(Path(name)) as host:
         yield host
 

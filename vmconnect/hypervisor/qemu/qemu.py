@@ -40,10 +40,11 @@ from vmconnect.hypervisor.qemu.description import (
 )
 from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket
-from vmconnect.streams import SshHost, Stream
+from vmconnect.streams import Stream
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor.watch import Watch
+    from vmconnect.streams import SshHost
 
 __all__ = ["Qemu"]
 

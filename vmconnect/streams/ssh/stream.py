@@ -19,11 +19,12 @@ from vmconnect.errors import (
     MissingDependencyError,
     UnsupportedError,
 )
-from vmconnect.streams.endpoint import Tcp, ThroughSsh, Unix
+from vmconnect.streams.endpoint import Tcp, Unix
 from vmconnect.streams.sockets import SocketStream
 from vmconnect.streams.ssh import client, relay
 from vmconnect.streams.ssh.master import attach, is_alive
 from vmconnect.streams.ssh.mux import STREAMLOCAL, ChannelRefusedError, MuxClient
+from vmconnect.streams.ssh.through import ThroughSsh
 
 __all__ = ["SshStream", "open_through"]
 
