@@ -137,7 +137,8 @@ def _connect_tcp(endpoint: Tcp, deadline: Deadline) -> socket.socket:
 
 
 def _connect_unix(path: str, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with _connecting(endpoint):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if len(os.fsencode(path)) <= _SUN_PATH_BYTES:
         return _finish(sock, path, endpoint, deadline)
     # A longer path is reached through a descriptor of its directory.
