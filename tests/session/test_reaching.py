@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pty
 import shutil
 import socket
 import subprocess
@@ -290,3 +292,43 @@ def test_a_socket_that_is_not_there_is_told(kvm7: FarHost) -> None:
     for kind in ("qemu", "ch", "fc"):
         with pytest.raises(ConnectError, match="on kvm7: No such file"):
             resolve(parse_target(f"ssh://{kvm7.name}/{kind}:/nonexistent/s"), WAIT)
+
+
+def test_ssh_asks_whoever_is_at_the_terminal() -> None:
+    """About a host key that it does not know, and for the passphrase of a key."""
+    with (
+        tempfile.TemporaryDirectory(prefix="vmc-") as name,
+        far_host(Path(name)) as host,
+        qemu(Path(name), "m"),
+    ):
+        key = Path(name, "locked_key")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "sesame", "-f", key], check=True)
+        host.know(None)
+        host.configure(f"IdentityFile {key}")
+        host.serve(f"AuthorizedKeysFile {key}.pub")
+        target = f"ssh://{host.name}/qemu:{name}/m.qmp"
+        child, terminal = pty.fork()
+        if child == 0:
+            argv = [sys.executable, "-m", "vmconnect", "power", target, "resume"]
+            os.execv(sys.executable, argv)  # noqa: S606
+        shown = read_until(terminal, b"(yes/no/[fingerprint])? ")
+        os.write(terminal, b"yes\n")
+        shown += read_until(terminal, b"passphrase for key")
+        os.write(terminal, b"sesame\n")
+        shown += read_until(terminal, None)
+        os.close(terminal)
+        _pid, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, shown
+        assert b"sesame" not in shown
+        # The connection is there now, and nobody is asked again.
+        assert resolve(parse_target(target), WAIT).state is PowerState.RUNNING
+
+
+def read_until(terminal: int, words: bytes | None) -> bytes:
+    """Read a terminal up to some words, or to its end."""
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO is a terminal's end of file.
+        while (words is None or words not in shown) and (data := os.read(terminal, 1000)):
+            shown += data
+    assert words is None or words in shown, shown
+    return shown

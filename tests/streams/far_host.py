@@ -67,7 +67,8 @@ class FarHost:
                 f"Host {self.name}",
                 *lines,
                 f"HostKeyAlias {self.name}",
-                f"ProxyCommand {_SSHD} -i -f {self.directory}/sshd_config",
+                # A host that is far away hears nothing of the terminal here.
+                f"ProxyCommand setsid {_SSHD} -i -f {self.directory}/sshd_config",
                 f"IdentityFile {self.directory}/user_key",
                 "IdentitiesOnly yes",
                 f"UserKnownHostsFile {self.directory}/known_hosts",

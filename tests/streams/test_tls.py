@@ -22,11 +22,13 @@ from vmconnect.errors import (
     ConnectionLostError,
     DeadlineError,
     ResourceError,
+    TargetError,
     TlsError,
     TrustError,
     VmconnectError,
 )
-from vmconnect.streams import LayeredStream, SocketStream, Tls, Unix, certified, dial
+from vmconnect.streams import SocketStream, Tls, Unix, certified, dial
+from vmconnect.streams.layered import LayeredStream
 from vmconnect.streams.tls import TlsLayer
 
 from .far_ends import SECONDS, Pipe, TlsEnd, connected, listening
@@ -120,6 +122,12 @@ def test_a_client_s_certificate(directory: Path, authority: Authority, tmp_path:
         TlsLayer(Tls(Unix("/s"), "x", None, certificate, locked))
     with pytest.raises(ResourceError, match="cannot read"):
         TlsLayer(Tls(Unix("/s"), "x", tmp_path / "missing.pem"))
+
+
+@pytest.mark.parametrize("name", ["", ".test", "a..b", "x" * 64])
+def test_names_that_no_certificate_can_have(name: str) -> None:
+    with pytest.raises(TargetError):
+        TlsLayer(Tls(Unix("/s"), name))
 
 
 def scripted(script: Script) -> LayeredStream:

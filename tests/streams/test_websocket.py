@@ -22,7 +22,8 @@ from vmconnect.errors import (
     VmconnectError,
     WebSocketError,
 )
-from vmconnect.streams import LayeredStream, Tcp, Tls, Unix, WebSocket
+from vmconnect.streams import Tcp, Tls, Unix, WebSocket
+from vmconnect.streams.layered import LayeredStream
 from vmconnect.streams.websocket import WebSocketLayer
 
 REQUEST = re.compile(

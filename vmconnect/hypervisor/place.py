@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmconnect.errors import UnsupportedError
 from vmconnect.hypervisor.machine import Machine
 from vmconnect.hypervisor.sockets import sockets_in, with_permission_hint
-from vmconnect.streams import Endpoint, SshHost, Unix, through
+from vmconnect.streams import Endpoint, Unix
+
+if TYPE_CHECKING:
+    from vmconnect.streams import SshHost
 
 __all__ = ["Place", "afar"]
 
 
-@dataclass(frozen=True, slots=True)
 class Place:
     """A directory of sockets of one ``kind`` of hypervisor: qemu, ch or fc.
 
@@ -23,9 +26,10 @@ class Place:
     file beside a socket read.
     """
 
-    kind: str
-    directory: Path
-    host: SshHost | None = None
+    def __init__(self, kind: str, directory: Path, host: SshHost | None = None):
+        self.kind = kind
+        self.directory = directory
+        self.host = host
 
     @property
     def far(self) -> bool:
@@ -35,7 +39,11 @@ class Place:
     def socket(self, path: Path) -> Endpoint:
         """Return a socket there as it is reached from here."""
         socket = Unix(str(path))
-        return socket if self.host is None else through(self.host, socket)
+        if self.host is None:
+            return socket
+        from vmconnect.streams import through
+
+        return through(self.host, socket)
 
     def reached(self, machine: Machine) -> Machine:
         """Return a machine there, as it is told of there, with endpoints as reached from here."""
@@ -77,6 +85,7 @@ class Place:
 
 def afar(machine: Machine, host: SshHost) -> Machine:
     """Return a machine of ``host``, as it is told of there, with endpoints as reached from here."""
+    from vmconnect.streams import through
 
     def reached(endpoint: Endpoint | None) -> Endpoint | None:
         return None if endpoint is None else through(host, endpoint)

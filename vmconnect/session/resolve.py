@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import MachineNotFoundError, UnsupportedError
@@ -19,7 +20,10 @@ from vmconnect.session.target import (
     Target,
     parse_target,
 )
-from vmconnect.streams import Endpoint, SshHost, Tcp, WebSocket, host_of
+from vmconnect.streams import Endpoint, Tcp
+
+if TYPE_CHECKING:
+    from vmconnect.streams import SshHost
 
 __all__ = ["hypervisor_of", "resolve", "resolve_all"]
 
@@ -117,6 +121,8 @@ def _host(target: Target) -> SshHost | None:
         case SocketTarget(host=host):
             return host
         case AddressTarget(console=console, guest=guest):
+            from vmconnect.streams import host_of
+
             return host_of(console) or host_of(guest)
         case _:
             return None
@@ -136,6 +142,8 @@ def _hypervisor_at(target: SocketTarget | LibvirtTarget) -> Hypervisor:
 
 
 def _of_address(target: AddressTarget) -> Machine:
+    from vmconnect.streams import WebSocket
+
     # A WebSocket's address may hold a token: neither names nor trust stores show it.
     text = str(target.console) if isinstance(target.console, WebSocket) else target.text
     return Machine(

@@ -21,7 +21,7 @@ from vmconnect.session.key_store import Origin, PublicKey
 from vmconnect.session.resolve import hypervisor_of, resolve
 from vmconnect.session.target import Target, parse_target
 from vmconnect.session.trust import HostKey, TrustStore
-from vmconnect.streams import Endpoint, Stream, certified, dial
+from vmconnect.streams import Endpoint, Stream, dial
 
 if TYPE_CHECKING:  # numpy and paramiko are imported by the channel that needs them.
     from vmconnect.direct import Guest
@@ -108,6 +108,8 @@ class Session:
         if endpoint is not None or not self.machine.handed_console:
             endpoint = self._endpoint("console", endpoint)
             if policy is not None:
+                from vmconnect.streams import certified
+
                 secured = certified(
                     endpoint, policy.authority, policy.certificate, policy.private_key
                 )

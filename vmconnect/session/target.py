@@ -32,21 +32,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vmconnect.errors import TargetError
-from vmconnect.streams import (
-    SSH_PORT,
-    Endpoint,
-    HybridVsock,
-    SshHost,
-    Tcp,
-    Tls,
-    Unix,
-    Vsock,
-    WebSocket,
-    through,
-)
+from vmconnect.streams import SSH_PORT, Endpoint, HybridVsock, Tcp, Unix, Vsock
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor import LibvirtAddress
+    from vmconnect.streams import SshHost
 
 __all__ = [
     "AddressTarget",
@@ -155,7 +145,7 @@ def parse_target(text: str) -> Target:
         if scheme in {"vnc", "vnc+tls"} and rest.startswith("//"):
             return _vnc(text, scheme)
         if scheme in {"ws", "wss"} and rest.startswith("//"):
-            return AddressTarget(text, console=WebSocket.at(text))
+            return _websocket(text)
         if scheme == "vnc+unix":
             return AddressTarget(text, console=Unix(_path(text, "vnc+unix:")))
         if scheme == "ssh" and rest.startswith("//"):
@@ -200,6 +190,8 @@ def _ssh(text: str) -> Target:
         raise TargetError(
             f"{text!r} names no machine", hint="ssh://[USER@]HOST[:PORT]/NAME, or .../TARGET"
         )
+    from vmconnect.streams import SshHost, through
+
     host = SshHost.read(where)
     if "/" not in there:
         if set(there) & set("?#"):
@@ -235,13 +227,23 @@ def _vnc(text: str, scheme: str) -> AddressTarget:
             hint="vmconnect asks for it; a user can be given as ?VncUsername=NAME",
         )
     named = _vnc_parameters(query) if query else {}
-    tcp = Tcp.read(address, VNC_PORT)
+    console: Endpoint = Tcp.read(address, VNC_PORT)
+    if scheme == "vnc+tls":
+        from vmconnect.streams import Tls
+
+        console = Tls(console, console.hostname or "")
     return AddressTarget(
         text,
-        console=Tls(tcp, tcp.host) if scheme == "vnc+tls" else tcp,
+        console=console,
         name=named.get("connectionname"),
         user=named.get("vncusername"),
     )
+
+
+def _websocket(text: str) -> AddressTarget:
+    from vmconnect.streams import WebSocket
+
+    return AddressTarget(text, console=WebSocket.at(text))
 
 
 def _vnc_parameters(query: str) -> dict[str, str]:

@@ -7,37 +7,31 @@
     the connected result, one small interface for all
 `dial`
     from the one to the other, within a deadline
-`SocketStream`, `LayeredStream`
-    the two kinds of streams: of the kernel, and over another stream
+`SocketStream`
+    a stream over the kernel's sockets; over another stream is `vmconnect.streams.layered`
 `SshHost`, `through`
     another host, and an endpoint as it is reached through it
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from vmconnect.streams.base import Stream
 from vmconnect.streams.dial import dial
-from vmconnect.streams.endpoint import (
-    SSH_PORT,
-    Endpoint,
-    HybridVsock,
-    Tcp,
-    ThroughSsh,
-    Tls,
-    Unix,
-    Vsock,
-    WebSocket,
-    certified,
-    host_of,
-    through,
-)
-from vmconnect.streams.layered import LayeredStream
+from vmconnect.streams.endpoint import SSH_PORT, Endpoint, HybridVsock, Tcp, Unix, Vsock
 from vmconnect.streams.sockets import SocketStream
-from vmconnect.streams.ssh.host import SshHost
+
+if TYPE_CHECKING:
+    from vmconnect.streams.overlay import Tls, WebSocket, certified
+    from vmconnect.streams.ssh.host import SshHost
+    from vmconnect.streams.ssh.through import ThroughSsh, host_of, through
 
 __all__ = [
     "SSH_PORT",
     "Endpoint",
     "HybridVsock",
-    "LayeredStream",
     "SocketStream",
     "SshHost",
     "Stream",
@@ -52,3 +46,22 @@ __all__ = [
     "host_of",
     "through",
 ]
+
+# What most commands never need is imported when it is first named.
+_HOMES = {
+    "SshHost": "vmconnect.streams.ssh.host",
+    "ThroughSsh": "vmconnect.streams.ssh.through",
+    "Tls": "vmconnect.streams.overlay",
+    "WebSocket": "vmconnect.streams.overlay",
+    "certified": "vmconnect.streams.overlay",
+    "host_of": "vmconnect.streams.ssh.through",
+    "through": "vmconnect.streams.ssh.through",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

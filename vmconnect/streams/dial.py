@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import (
@@ -16,19 +17,12 @@ from vmconnect.errors import (
     VmconnectError,
 )
 from vmconnect.streams.base import Stream, Wire
-from vmconnect.streams.endpoint import (
-    Endpoint,
-    HybridVsock,
-    Tcp,
-    ThroughSsh,
-    Tls,
-    Unix,
-    Vsock,
-    WebSocket,
-)
-from vmconnect.streams.layered import Layer, LayeredStream
+from vmconnect.streams.endpoint import Endpoint, HybridVsock, Tcp, Unix, Vsock
 from vmconnect.streams.refusal import refusal
 from vmconnect.streams.sockets import SocketStream
+
+if TYPE_CHECKING:
+    from vmconnect.streams.layered import Layer, LayeredStream
 
 __all__ = ["dial"]
 
@@ -67,6 +61,16 @@ def _dial(endpoint: Endpoint, deadline: Deadline) -> Wire:
         case HybridVsock(path):
             stream = SocketStream(_connect_unix(path, endpoint, deadline), str(endpoint))
             return _asked(stream, endpoint, deadline)
+        case _:
+            return _dial_other(endpoint, deadline)
+
+
+def _dial_other(endpoint: Endpoint, deadline: Deadline) -> Wire:
+    """Dial what is no socket of this host alone; seldom asked for, and so imported here."""
+    from vmconnect.streams.overlay import Tls, WebSocket
+    from vmconnect.streams.ssh.through import ThroughSsh
+
+    match endpoint:
         case ThroughSsh(host, HybridVsock(path) as inner):
             return _asked(_dial(ThroughSsh(host, Unix(path)), deadline), inner, deadline)
         case ThroughSsh():
@@ -81,9 +85,13 @@ def _dial(endpoint: Endpoint, deadline: Deadline) -> Wire:
             from vmconnect.streams.websocket import WebSocketLayer
 
             return _over(_dial(over, deadline), WebSocketLayer(endpoint), endpoint, deadline)
+        case _:
+            raise UnsupportedError(f"{endpoint} is nothing that can be dialled")
 
 
 def _over(wire: Wire, layer: Layer, endpoint: Endpoint, deadline: Deadline) -> LayeredStream:
+    from vmconnect.streams.layered import LayeredStream
+
     stream = LayeredStream(wire, layer, str(endpoint))
     try:
         stream.establish(deadline)
@@ -138,7 +146,8 @@ def _connect_tcp(endpoint: Tcp, deadline: Deadline) -> socket.socket:
 
 
 def _connect_unix(path: str, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with _connecting(endpoint):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if len(os.fsencode(path)) <= _SUN_PATH_BYTES:
         return _finish(sock, path, endpoint, deadline)
     # A longer path is reached through a descriptor of its directory.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 
+from vmconnect.errors import ResourceError
+
 __all__ = ["Readiness"]
 
 
@@ -13,15 +15,13 @@ class Readiness:
 
     def __init__(self, descriptor: int):
         self._marked = False
-        self._epoll = select.epoll()
-        self._event = -1
         try:
+            self._epoll = select.epoll()
             self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._epoll.register(descriptor, select.EPOLLIN)
             self._epoll.register(self._event, select.EPOLLIN)
-        except BaseException:
-            self.close()
-            raise
+        except OSError as error:
+            raise ResourceError(f"no descriptor to poll: {error.strerror}") from error
 
     def mark(self, marked: bool) -> None:
         """Say whether there may be more than the descriptor below tells."""
@@ -39,6 +39,4 @@ class Readiness:
     def close(self) -> None:
         """Close both descriptors that are ours."""
         self._epoll.close()
-        if self._event >= 0:
-            os.close(self._event)
-            self._event = -1
+        os.close(self._event)

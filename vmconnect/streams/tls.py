@@ -5,11 +5,17 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, cast
 
-from vmconnect.errors import ConnectError, ConnectionLostError, TlsError, TrustError
+from vmconnect.errors import (
+    ConnectError,
+    ConnectionLostError,
+    TargetError,
+    TlsError,
+    TrustError,
+)
 from vmconnect.streams.certificates import load_certificates
 
 if TYPE_CHECKING:
-    from vmconnect.streams.endpoint import Tls
+    from vmconnect.streams.overlay import Tls
 
 __all__ = ["TlsLayer"]
 
@@ -25,6 +31,7 @@ class TlsLayer:
     def __init__(self, endpoint: Tls):
         self.finished = False
         self._endpoint = endpoint
+        self._name = str(endpoint.over)
         self._established = False
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -34,9 +41,14 @@ class TlsLayer:
         load_certificates(context, endpoint.authority, endpoint.certificate, endpoint.private_key)
         if endpoint.authority is None:
             context.load_default_certs()
-        self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=endpoint.server_name
-        )
+        try:
+            self._tls = context.wrap_bio(
+                self._incoming, self._outgoing, server_hostname=endpoint.server_name
+            )
+        except ValueError as error:
+            raise TargetError(
+                f"no certificate is made out to {endpoint.server_name!r}", hint="a host's name"
+            ) from error
 
     def handshake(self) -> bool:
         """Go on with the handshake; raises TrustError for a bad certificate, TlsError."""
@@ -47,7 +59,7 @@ class TlsLayer:
         except ssl.SSLCertVerificationError as error:
             where = self._endpoint.authority or "the system's list of CAs"
             raise TrustError(
-                f"the certificate of {self._endpoint} is not good: {error.verify_message}",
+                f"the certificate of {self._name} is not good: {error.verify_message}",
                 hint=f"its CA should be in {where}, and its name {self._endpoint.server_name}",
             ) from error
         except ssl.SSLError as error:
@@ -63,10 +75,10 @@ class TlsLayer:
         """Take the wire's end; without a close_notify it may be somebody else's doing."""
         if not self._established:
             raise ConnectError(
-                f"{self._endpoint} hung up instead of shaking hands", hint="does it speak TLS?"
+                f"{self._name} hung up instead of shaking hands", hint="does it speak TLS?"
             )
         if not self.finished:
-            raise ConnectionLostError(f"the connection to {self._endpoint} broke off")
+            raise ConnectionLostError(f"the connection to {self._name} broke off")
 
     def read_into(self, target: memoryview) -> int:
         """Write plain bytes to ``target``; return how many, 0 when more must be fed first."""
@@ -121,4 +133,4 @@ class TlsLayer:
 
     def _broken(self, error: ssl.SSLError) -> TlsError:
         what = (error.reason or "it breaks off").replace("_", " ").lower()
-        return TlsError(f"TLS with {self._endpoint} fails: {what}")
+        return TlsError(f"TLS with {self._name} fails: {what}")

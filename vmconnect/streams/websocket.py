@@ -35,7 +35,7 @@ from vmconnect.errors import (
 )
 
 if TYPE_CHECKING:
-    from vmconnect.streams.endpoint import WebSocket
+    from vmconnect.streams.overlay import WebSocket
 
 __all__ = ["WebSocketLayer"]
 

@@ -42,10 +42,11 @@ from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket
 from vmconnect.mark import Mark
 from vmconnect.secret import Secret
-from vmconnect.streams import SshHost, Stream
+from vmconnect.streams import Stream
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor.watch import Watch
+    from vmconnect.streams import SshHost
 
 __all__ = ["Qemu"]
 

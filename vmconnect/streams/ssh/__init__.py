@@ -2,6 +2,8 @@
 
 `SshHost`
     another host, as ssh knows it
+`ThroughSsh`, `through`
+    an endpoint of another host, and how one is made of any endpoint
 `client`
     the ssh program: its command line, its settings for a host, its errors in our words
 `master`

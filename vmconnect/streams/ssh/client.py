@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,16 +81,15 @@ def version(deadline: Deadline) -> tuple[int, int]:
 def start_master(host: SshHost, path: str, known: dict[str, str], deadline: Deadline) -> None:
     """Log in, and leave an ssh in the background that serves the control socket ``path``.
 
-    ``known`` are its `settings`. It ends by itself when nobody has used it for a minute. Raises
-    ConnectError, TrustError, AuthenticationError, DeadlineError.
+    ``known`` are its `settings`. It ends by itself when nobody has used it for a minute. Whoever
+    is at the terminal is asked only if it does not do without. Raises ConnectError, TrustError,
+    AuthenticationError, DeadlineError.
     """
-    left = deadline.remaining()
     options = {
         "ControlMaster": "yes",
         # Percent signs are ssh's own.
         "ControlPath": path.replace("%", "%%"),
         "ControlPersist": str(_PERSIST),
-        "BatchMode": "no" if someone_to_ask() else "yes",
         "LogLevel": "ERROR",
         # What the user has for a shell on that host is not wanted here.
         "ClearAllForwardings": "yes",
@@ -99,14 +99,26 @@ def start_master(host: SshHost, path: str, known: dict[str, str], deadline: Dead
         "RemoteCommand": "none",
         "RequestTTY": "no",
     }
-    patience = _PATIENCE if left is None else left
-    options["ConnectTimeout"] = str(max(1, math.ceil(patience)))
     if known.get("serveraliveinterval", "0") == "0":
         options["ServerAliveInterval"] = str(_ALIVE)
+    try:
+        # Out of the terminal's session: what is between here and the host (ProxyCommand,
+        # ProxyJump) would die of its Ctrl-C, with whatever else goes through the connection.
+        _log_in(host, options | {"BatchMode": "yes"}, deadline, detached=True)
+    except (AuthenticationError, HostKeyUnknownError):
+        if not someone_to_ask():
+            raise
+        _log_in(host, options, deadline)
+
+
+def _log_in(
+    host: SshHost, options: dict[str, str], deadline: Deadline, *, detached: bool = False
+) -> None:
+    left = deadline.remaining(at_most=_PATIENCE)
+    options["ConnectTimeout"] = str(max(1, math.ceil(left or 0)))
     arguments = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
-    code, _out, err = _run(
-        [*command(), "-f", "-N", *arguments, *_destination(host)], host, deadline
-    )
+    arguments += ["-f", "-N", *_destination(host)]
+    code, _out, err = _run([*command(), *arguments], host, deadline, detached=detached)
     if code:
         raise _failed(host, err)
 
@@ -118,7 +130,7 @@ def _destination(host: SshHost) -> list[str]:
 
 
 def _run(
-    arguments: Sequence[str], host: SshHost | None, deadline: Deadline
+    arguments: Sequence[str], host: SshHost | None, deadline: Deadline, *, detached: bool = False
 ) -> tuple[int, str, str]:
     """Run ssh and return its exit code and the beginning of what it says; kill it if it is late.
 
@@ -127,7 +139,11 @@ def _run(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=err, close_fds=True
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=detached,
             )
         except FileNotFoundError as error:
             raise MissingDependencyError(
@@ -142,14 +158,23 @@ def _run(
                 f"ssh has not logged in to {host} in time", hint=f"try it by hand: ssh {host}"
             ) from error
         finally:
-            with contextlib.suppress(OSError):
-                process.kill()  # Nothing happens if it has ended.
-            process.wait()
+            if process.poll() is None:
+                _end(process, whole_group=detached)
         texts = []
         for file in (out, err):
             file.seek(0)
             texts.append(file.read(_OUTPUT_BYTES).decode(errors="replace"))
         return code, texts[0], texts[1]
+
+
+def _end(process: subprocess.Popen[bytes], *, whole_group: bool) -> None:
+    """Kill an ssh that is late, with what it has started to get to the host."""
+    with contextlib.suppress(ProcessLookupError):
+        if whole_group:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()  # Its group is ours.
+    process.wait()
 
 
 def _failed(host: SshHost, said: str) -> VmconnectError:

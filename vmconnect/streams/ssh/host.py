@@ -12,11 +12,10 @@ __all__ = ["SshHost"]
 
 # Neither part begins with a hyphen: for ssh that would be an option. Nor has one a character that
 # a shell takes for more than itself: ssh_config's ProxyCommand may put them in a command line.
-_FORM = re.compile(
+_FORM = (
     r"(?:(?P<user>[A-Za-z0-9_.][\w.-]*)@)?"
     r"(?P<name>[A-Za-z0-9_.][\w.-]*|\[[0-9a-fA-F:.]+(?:%[\w.-]+)?\])"
-    r"(?::(?P<port>[1-9]\d{0,4}))?",
-    re.ASCII,
+    r"(?::(?P<port>[1-9]\d{0,4}))?"
 )
 _MOST_CHARACTERS = 255
 
@@ -32,7 +31,7 @@ class SshHost:
     @classmethod
     def read(cls, text: str) -> Self:
         """Read ``[USER@]HOST[:PORT]``, with IPv6 addresses in brackets; raises TargetError."""
-        match = _FORM.fullmatch(text)
+        match = re.fullmatch(_FORM, text, re.ASCII)
         port = int(match["port"]) if match and match["port"] else None
         if match is None or len(text) > _MOST_CHARACTERS or (port or 0) > 65535:
             raise TargetError(

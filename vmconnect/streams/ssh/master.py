@@ -31,8 +31,8 @@ _POLL_SECONDS = 0.05
 # A master that is well greets at once.
 _ATTACH_SECONDS = 5.0
 
-# Where the last connection to a host was found.
-_found: dict[SshHost, str] = {}
+# Where the last connection to a host, by that command, was found.
+_found: dict[tuple[str, ...], str] = {}
 
 
 def attach(host: SshHost, deadline: Deadline) -> tuple[MuxClient, str]:
@@ -40,7 +40,8 @@ def attach(host: SshHost, deadline: Deadline) -> tuple[MuxClient, str]:
 
     Raises what `client.start_master` does.
     """
-    path = _found.get(host)
+    who = (*client.command(), str(host))
+    path = _found.get(who)
     if path and (mux := _connect(path, deadline)):
         return mux, path
     ours = control_path(host)
@@ -49,7 +50,7 @@ def attach(host: SshHost, deadline: Deadline) -> tuple[MuxClient, str]:
         theirs = known.get("controlpath", "none")
         for path in (theirs, ours):
             if path != "none" and (mux := _connect(path, deadline)):
-                _found[host] = path
+                _found[who] = path
                 return mux, path
         with contextlib.suppress(FileNotFoundError):
             Path(ours).unlink()  # Of one that was killed; ssh would not share past it.
@@ -57,7 +58,7 @@ def attach(host: SshHost, deadline: Deadline) -> tuple[MuxClient, str]:
         mux = _connect(ours, deadline)
     if mux is None:
         raise ConnectError(f"ssh has logged in to {host}, and does not share the connection")
-    _found[host] = ours
+    _found[who] = ours
     return mux, ours
 
 

@@ -8,6 +8,7 @@ the client's connection is closed, and the other way round.
 from __future__ import annotations
 
 import itertools
+import os
 import struct
 from collections.abc import Sequence
 
@@ -66,7 +67,7 @@ class MuxClient:
 
         Raises ChannelRefusedError if the far end does not connect us, DeadlineError.
         """
-        self._request(_NEW_STDIO_FORWARD, _string(host.encode()) + struct.pack(">I", port))
+        self._request(_NEW_STDIO_FORWARD, _string(os.fsencode(host)) + struct.pack(">I", port))
         self._hand_over(descriptors, deadline)
 
     def run(self, command: str, descriptors: Sequence[int], deadline: Deadline) -> None:

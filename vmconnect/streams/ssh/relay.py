@@ -14,8 +14,9 @@ import os
 import re
 
 from vmconnect.errors import ConnectError, MissingDependencyError, VmconnectError
-from vmconnect.streams.endpoint import HybridVsock, Tcp, ThroughSsh, Unix, Vsock
+from vmconnect.streams.endpoint import HybridVsock, Tcp, Unix, Vsock
 from vmconnect.streams.refusal import refusal
+from vmconnect.streams.ssh.through import ThroughSsh
 
 __all__ = ["CONNECTED", "command", "refused"]
 

@@ -17,13 +17,15 @@ from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
     MissingDependencyError,
+    ResourceError,
     UnsupportedError,
 )
-from vmconnect.streams.endpoint import Tcp, ThroughSsh, Unix
+from vmconnect.streams.endpoint import Tcp, Unix
 from vmconnect.streams.sockets import SocketStream
 from vmconnect.streams.ssh import client, relay
 from vmconnect.streams.ssh.master import attach, is_alive
 from vmconnect.streams.ssh.mux import STREAMLOCAL, ChannelRefusedError, MuxClient
+from vmconnect.streams.ssh.through import ThroughSsh
 
 __all__ = ["SshStream", "open_through"]
 
@@ -120,7 +122,10 @@ def _twice(way: Callable[[], SshStream]) -> SshStream:
     try:
         return way()
     except ConnectionLostError:
-        return way()
+        try:
+            return way()
+        except ConnectionLostError as error:
+            raise ConnectError(f"ssh does not keep its connection: {error}") from error
 
 
 def _forwarded(endpoint: ThroughSsh, host: str, port: int, deadline: Deadline) -> SshStream:
@@ -168,9 +173,13 @@ class _Channel:
 
     def __init__(self, endpoint: ThroughSsh, deadline: Deadline):
         self.mux, path = attach(endpoint.host, deadline)
-        receiving, output = socket.socketpair()
-        sending, given = socket.socketpair()
-        self._errors, errors = os.pipe()
+        try:
+            receiving, output = socket.socketpair()
+            sending, given = socket.socketpair()
+            self._errors, errors = os.pipe()
+        except OSError as error:
+            self.mux.close()
+            raise ResourceError(f"no descriptors for a stream: {error.strerror}") from error
         self.stream = SshStream(receiving, sending, str(endpoint), self.mux, path)
         self.descriptors = (given.detach(), output.detach(), errors)
         """For ssh: what it reads from, what it writes to, and what it writes errors to."""
