@@ -36,6 +36,10 @@ T = TypeVar("T")
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_PNG_BYTES = 256 << 20
+
+# How often a medium is changed while the guest closes the tray under the daemon's hands.
+_TRAY_TRIES = 5
+_TRAY_CLOSED = "is not open"
 _READ_BYTES = 1 << 18
 _KEY_HOLD_MS = 50
 _AGENT_SECONDS = 3600.0
@@ -326,7 +330,14 @@ class Libvirt(Hypervisor):
                 if driver is not None:
                     driver.set("type", "raw")  # never guessed
             flag = self._library.VIR_DOMAIN_DEVICE_MODIFY_FORCE if force else 0
-            domain.updateDeviceFlags(text(disk), flag)
+            for left in reversed(range(_TRAY_TRIES)):
+                try:
+                    domain.updateDeviceFlags(text(disk), flag)
+                    return
+                except self._library.libvirtError as error:
+                    # A guest, or its firmware, has closed the tray again before the daemon went on.
+                    if not left or _TRAY_CLOSED not in str(error):
+                        raise
 
         self._ask(machine, change, deadline)
 
