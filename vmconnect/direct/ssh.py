@@ -64,6 +64,7 @@ class _Transport(paramiko.Transport):
     """
 
     exit_signals: dict[int, str]
+    _CLIENT_ID = "vmconnect"  # what we greet with
 
     def _channel_request(self: Any, message: paramiko.Message) -> None:
         # Called with the channel as ``self``, as paramiko's own handlers are.
