@@ -160,8 +160,14 @@ class SshConnection:
         There is no error: a server that lets us have no more channels has none to spare.
         """
         with contextlib.suppress(*_REFUSALS):
-            if self._spare is None and self.alive:
-                self._spare = self._transport.open_session(timeout=timeout)
+            if self._spare is not None or not self.alive:
+                return
+            channel = self._transport.open_session(timeout=timeout)
+            with self._spare_lock:
+                if self._spare is None:
+                    self._spare = channel
+                    return
+            channel.close()
 
     def _take_spare(self) -> paramiko.Channel | None:
         with self._spare_lock:
