@@ -232,6 +232,18 @@ def test_a_client_that_dies_hangs_up_on_its_command_alone(
     assert other.returncode == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_is_hung_up_on_is_waited_for_by_nobody(rig: Rig, number: signal.Signals) -> None:
+    process = rig.start("exec", "-n", NAME, "--", "sh", "-c", "echo up; sleep 600")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    process.send_signal(number)
+    process.communicate(timeout=WAIT)
+    deadline = Deadline(WAIT)
+    while any(session["running"] for session in rig.sessions):
+        deadline.check("waiting for the command to be hung up on")
+
+
 def test_a_client_that_does_not_read_holds_up_nobody(rig: Rig) -> None:
     slow = started(rig, "head -c 9000000 /dev/zero")
     pid = rig.pid

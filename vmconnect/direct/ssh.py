@@ -164,10 +164,9 @@ class SshConnection:
                 return
             channel = self._transport.open_session(timeout=timeout)
             with self._spare_lock:
-                if self._spare is None:
-                    self._spare = channel
-                    return
-            channel.close()
+                extra, self._spare = self._spare, channel
+            if extra is not None:
+                extra.close()
 
     def _take_spare(self) -> paramiko.Channel | None:
         with self._spare_lock:
