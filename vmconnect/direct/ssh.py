@@ -163,15 +163,18 @@ class SshConnection:
             if self._spare is not None or not self.alive:
                 return
             channel = self._transport.open_session(timeout=timeout)
-            with self._spare_lock:
-                extra, self._spare = self._spare, channel
+            extra = self._swap_spare(channel)
             if extra is not None:
                 extra.close()
 
     def _take_spare(self) -> paramiko.Channel | None:
-        with self._spare_lock:
-            spare, self._spare = self._spare, None
+        spare = self._swap_spare(None)
         return spare if spare is not None and not spare.closed else None
+
+    def _swap_spare(self, channel: paramiko.Channel | None) -> paramiko.Channel | None:
+        with self._spare_lock:
+            before, self._spare = self._spare, channel
+        return before
 
     def exit_signal(self, channel: paramiko.Channel) -> str | None:
         """Return the name of the signal that ended the channel's command, without ``SIG``."""
