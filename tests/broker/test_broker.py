@@ -92,6 +92,7 @@ ENDS = {
     "help": ["--help"],
     "a file": ["nonexistent.vv", "true"],
     "another host": ["libvirt+tcp://127.0.0.1:1/system/web01", "true"],
+    "another host's libvirt": ["ssh://127.0.0.1:1/web01", "true"],
     "options behind": [NAME, "-n", "--timeout", "30", "sh", "-c", "echo $0 $@", "-n"],
 }
 
@@ -694,4 +695,5 @@ def test_hostile_clients_cost_it_nothing(rig: Rig) -> None:
             silent.append(client)
         assert rig.run("exec", NAME, "echo", "on") == (0, b"on\n", b"")
     assert rig.pid == pid
-    assert settled() == before
+    # An earlier command's may have been let go meanwhile.
+    assert settled() <= before
