@@ -418,6 +418,20 @@ def test_a_machine_that_was_replaced_is_not_taken_for_the_one_before(
     assert len(seen) == 2
 
 
+def test_a_server_that_takes_fewer_commands_gets_more_connections(
+    rig: Rig, fresh_machine: type[DemoMachine]
+) -> None:
+    with fresh_machine.start("narrow"):
+        words = ["exec", "--wait", "60", "narrow", "--", "sh", "-c"]
+        change = "sed -i 's/^MaxSessions.*/MaxSessions 2/' /etc/ssh/sshd_config"
+        assert rig.run(*words, change) == (0, b"", b"")
+        assert rig.run("sessions", "close", "narrow")[0] == 0
+        with ThreadPoolExecutor(6) as pool:
+            results = list(pool.map(lambda n: rig.run(*words, f"sleep 4; echo {n}"), range(6)))
+        assert results == [(0, b"%d\n" % number, b"") for number in range(6)]
+        assert len([each for each in rig.sessions if each["machine"] == "narrow"]) > 1
+
+
 def test_a_guest_that_reboots_is_reached_again(rig: Rig, fresh_machine: type[DemoMachine]) -> None:
     with fresh_machine.start("riser"):
         words = ["exec", "--wait", "60", "riser"]
