@@ -20,10 +20,10 @@ __all__ = [
 ]
 
 
-def is_socket(path: Path) -> bool:
+def is_socket(path: Path | str) -> bool:
     """Return whether there is a UNIX socket at ``path``."""
     try:
-        return stat.S_ISSOCK(path.stat().st_mode)
+        return stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 (asked of every machine)
     except OSError:
         return False
 
@@ -53,10 +53,10 @@ def sockets_in(directory: Path, suffix: str) -> list[Path]:
     """Return the sockets in ``directory`` whose names end with ``suffix``; ResourceError."""
     try:
         with os.scandir(directory) as entries:
-            paths = [Path(entry.path) for entry in entries if entry.name.endswith(suffix)]
+            paths = sorted(entry.path for entry in entries if entry.name.endswith(suffix))
     except OSError as error:
         raise ResourceError(f"cannot read {directory}: {error.strerror}") from error
-    return sorted(filter(is_socket, paths))
+    return [Path(path) for path in paths if is_socket(path)]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@
 """
 
 from vmconnect.streams.base import Stream
-from vmconnect.streams.dial import dial
+from vmconnect.streams.dial import dial, dial_at_once
 from vmconnect.streams.endpoint import SSH_PORT, Endpoint, HybridVsock, Tcp, Unix, Vsock
 from vmconnect.streams.sockets import SocketStream
 
@@ -23,4 +23,5 @@ __all__ = [
     "Unix",
     "Vsock",
     "dial",
+    "dial_at_once",
 ]

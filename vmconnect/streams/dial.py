@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 from vmconnect.deadline import Deadline
@@ -19,12 +20,16 @@ from vmconnect.errors import (
 from vmconnect.streams.endpoint import Endpoint, HybridVsock, Tcp, Unix, Vsock
 from vmconnect.streams.sockets import SocketStream
 
-__all__ = ["dial"]
+__all__ = ["dial", "dial_at_once"]
 
 DEFAULT_TIMEOUT = 10.0
 
 # sockaddr_un.sun_path holds 108 bytes with the terminating zero (unix(7)).
 _SUN_PATH_BYTES = 107
+
+# A UNIX socket whose backlog is full refuses whoever will not wait, for a moment or for good: it is
+# tried again after this long.
+_KNOCK_SECONDS = 0.02
 
 # "OK 4294967295\n" is the longest answer a hybrid vsock device has to give.
 _HYBRID_ANSWER_BYTES = 32
@@ -33,6 +38,7 @@ _HINTS = {
     errno.ENOENT: "is the machine running, and is this its socket?",
     errno.ECONNREFUSED: "is the machine running, and does anything listen there?",
     errno.EACCES: "you have no permission for this socket; try the user who started the machine",
+    errno.EAGAIN: "others wait there already: the program behind it may be stuck, or busy",
     errno.ENODEV: "no guest has this CID, or the vhost_vsock module is not loaded",
     errno.EHOSTUNREACH: "is the host up?",
     errno.ENETUNREACH: "is the network up?",
@@ -66,6 +72,26 @@ def dial(endpoint: Endpoint, timeout: Deadline | float | None = DEFAULT_TIMEOUT)
     return stream
 
 
+def dial_at_once(endpoint: Unix) -> SocketStream | None:
+    """Connect to a UNIX socket without waiting; None where nobody takes calls at the moment.
+
+    Raises ConnectError when nobody listens there.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with _connecting(endpoint), _reachable(endpoint.path) as address:
+            try:
+                sock.connect(address)
+            except BlockingIOError:
+                sock.close()
+                return None
+        sock.setblocking(True)
+    except BaseException:
+        sock.close()
+        raise
+    return SocketStream(sock, str(endpoint))
+
+
 @contextlib.contextmanager
 def _connecting(endpoint: Endpoint) -> Iterator[None]:
     """Translate what connecting may raise; the one place that knows errno's hints."""
@@ -81,20 +107,6 @@ def _connecting(endpoint: Endpoint) -> Iterator[None]:
         raise ConnectError(f"cannot connect to {endpoint}: {reason}", hint=hint) from error
 
 
-def _finish(
-    sock: socket.socket, address: str | tuple[int, int], endpoint: Endpoint, deadline: Deadline
-) -> socket.socket:
-    try:
-        with _connecting(endpoint):
-            deadline.check(f"connecting to {endpoint}")
-            sock.settimeout(deadline.remaining())
-            sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 def _connect_tcp(endpoint: Tcp, deadline: Deadline) -> socket.socket:
     with _connecting(endpoint):
         deadline.check(f"connecting to {endpoint}")
@@ -106,18 +118,36 @@ def _connect_tcp(endpoint: Tcp, deadline: Deadline) -> socket.socket:
 
 def _connect_unix(path: str, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    if len(os.fsencode(path)) <= _SUN_PATH_BYTES:
-        return _finish(sock, path, endpoint, deadline)
-    # A longer path is reached through a descriptor of its directory.
-    directory, name = os.path.split(path)
     try:
-        with _connecting(endpoint):
-            handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        with _connecting(endpoint), _reachable(path) as address:
+            deadline.check(f"connecting to {endpoint}")
+            while True:
+                sock.settimeout(deadline.remaining())
+                try:
+                    sock.connect(address)
+                except BlockingIOError:
+                    if deadline.passed:
+                        raise DeadlineError(
+                            f"{endpoint} took no call in time", hint=_HINTS[errno.EAGAIN]
+                        ) from None
+                    time.sleep(deadline.remaining(at_most=_KNOCK_SECONDS) or 0)
+                else:
+                    return sock
     except BaseException:
         sock.close()
         raise
+
+
+@contextlib.contextmanager
+def _reachable(path: str) -> Iterator[str]:
+    """Give a path that fits in an address; a longer one goes by a descriptor of its directory."""
+    if len(os.fsencode(path)) <= _SUN_PATH_BYTES:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _finish(sock, f"/proc/self/fd/{handle}/{name}", endpoint, deadline)
+        yield f"/proc/self/fd/{handle}/{name}"
     finally:
         os.close(handle)
 
@@ -129,7 +159,15 @@ def _connect_vsock(endpoint: Vsock, deadline: Deadline) -> socket.socket:
         raise UnsupportedError(
             f"this system has no vsock: {error.strerror}", hint="modprobe vhost_vsock"
         ) from error
-    return _finish(sock, (endpoint.cid, endpoint.port), endpoint, deadline)
+    try:
+        with _connecting(endpoint):
+            deadline.check(f"connecting to {endpoint}")
+            sock.settimeout(deadline.remaining())
+            sock.connect((endpoint.cid, endpoint.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _ask_hybrid(stream: SocketStream, endpoint: HybridVsock, deadline: Deadline) -> None:

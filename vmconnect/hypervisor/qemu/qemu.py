@@ -37,6 +37,7 @@ from vmconnect.hypervisor.qemu.description import (
     power_state,
     unknown,
 )
+from vmconnect.hypervisor.qemu.survey import survey
 from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
 from vmconnect.streams import Stream, Unix
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["Qemu"]
 
 _QUERY_TIMEOUT = 2.0
-_AT_ONCE = 16
 
 
 class Qemu(Hypervisor):
@@ -68,25 +68,19 @@ class Qemu(Hypervisor):
 
         Sockets that nobody serves any more are left out.
         """
-        sockets = self._sockets()
-        if len(sockets) <= 1:
-            found = [self._inspect_or_none(path, deadline) for path in sockets]
-        else:
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(min(_AT_ONCE, len(sockets))) as pool:
-                found = list(pool.map(lambda path: self._inspect_or_none(path, deadline), sockets))
-        machines = [machine for machine in found if machine is not None]
-        return sorted(machines, key=lambda machine: (machine.name, machine.identity))
+        return sorted(
+            self._survey(self._sockets(), deadline),
+            key=lambda machine: (machine.name, machine.identity),
+        )
 
     def look_up(self, name: str, deadline: Deadline) -> list[Machine]:
         """Return the machines of that name, UUID or shell pattern: none, one, or several."""
         # The socket is most often named as the machine is: one question instead of many.
         path = self._directory / f"{name}.qmp"
         if not is_pattern(name) and path.name == f"{name}.qmp" and is_socket(path):
-            machine = self._inspect_or_none(path, deadline)
-            if machine is not None and machine.name == name:
-                return [machine]
+            found = self._survey([path], deadline)
+            if found and found[0].name == name:
+                return found
         return matching(self.machines(deadline), name)
 
     def inspect(self, path: Path, deadline: Deadline) -> Machine:
@@ -259,17 +253,19 @@ class Qemu(Hypervisor):
     def _sockets(self) -> list[Path]:
         return sockets_in(self._directory, ".qmp")
 
-    def _inspect_or_none(self, path: Path, deadline: Deadline) -> Machine | None:
-        trouble: VmconnectError
-        try:
-            return self.inspect(path, deadline.sooner(_QUERY_TIMEOUT))
-        except ConnectError as error:
-            if not isinstance(error.__cause__, PermissionError):
-                return None  # A socket file that its machine left behind.
-            trouble = error
-        except VmconnectError as error:
-            trouble = error
-        return unknown(path, str(trouble))
+    def _survey(self, paths: Sequence[Path], deadline: Deadline) -> list[Machine]:
+        """Return the machines of the monitors that somebody serves."""
+        found = []
+        answers = survey(paths, deadline, _QUERY_TIMEOUT)
+        for path, answer in zip(paths, answers, strict=True):
+            if isinstance(answer, Machine):
+                found.append(answer)
+            elif not isinstance(answer, ConnectError) or isinstance(
+                answer.__cause__, PermissionError
+            ):
+                found.append(unknown(path, str(answer)))
+            # Else it is a socket file that its machine left behind.
+        return found
 
 
 def _path(machine: Machine) -> Path:
