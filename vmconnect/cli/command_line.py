@@ -23,6 +23,7 @@ COMMANDS = {
     "console": "open a window on a machine's screen",
     "demo": "boot a real Linux guest and show what can be done with it",
     "exec": "run a command in a machine's guest, over vsock",
+    "journal": "show what was done with machines from here, by whom, and with what result",
     "keys": "press keys on a machine's keyboard, with no console attached",
     "list": "list the machines that run here",
     "media": "put media into a machine's drives, and take them out",

@@ -19,11 +19,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# Not when it is first named, as the others: its module has the same name.
+from vmconnect.session.resolve import hypervisor_of, resolve, resolve_all
+
 if TYPE_CHECKING:
     from vmconnect.session.credentials import ask_on_terminal
     from vmconnect.session.inventory import Inventory, list_machines, take_inventory
     from vmconnect.session.key_store import PublicKey
-    from vmconnect.session.resolve import hypervisor_of, resolve, resolve_all
     from vmconnect.session.session import Session, connect
     from vmconnect.session.target import Target, parse_target
     from vmconnect.session.trust import HostKey, TrustStore
@@ -55,11 +57,8 @@ _HOMES = {
     "TrustStore": "trust",
     "ask_on_terminal": "credentials",
     "connect": "session",
-    "hypervisor_of": "resolve",
     "list_machines": "inventory",
     "parse_target": "target",
-    "resolve": "resolve",
-    "resolve_all": "resolve",
     "take_inventory": "inventory",
 }
 

@@ -15,6 +15,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, UnsupportedError, VmconnectError
 from vmconnect.hypervisor import Machine
 from vmconnect.session.credentials import ask_on_terminal, login_for
+from vmconnect.session.journal import journalled
 from vmconnect.session.key_store import PublicKey
 from vmconnect.session.resolve import hypervisor_of, resolve
 from vmconnect.session.target import Target, parse_target
@@ -75,6 +76,9 @@ class Session:
         self._lock = threading.Lock()
         self._closed = False
 
+    @journalled(
+        "console", "open", lambda console: {"login": console.login, "encrypted": console.encrypted}
+    )
     def console(
         self,
         *,
@@ -125,6 +129,7 @@ class Session:
             )
         )
 
+    @journalled("guest", "login", lambda guest: {"user": guest.login.user, "method": guest.method})
     def guest(
         self,
         *,
