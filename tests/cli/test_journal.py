@@ -43,9 +43,7 @@ def test_the_table(journal: JournalFile, capsys: pytest.CaptureFixture[str]) -> 
     login = {"user": "root", "method": "key k"}
     run = {"program": "tar", "arguments": 3, "exit_code": 2}
     for each in (
-        entry(
-            "guest.login", user="ann", seconds=0.5271, details={"user": "root", "method": "key k"}
-        ),
+        entry("guest.login", user="ann", seconds=0.5271, details=login),
         entry("guest.run", user="root", sudo_user="ann", seconds=75, sent=2048, details=run),
         entry("guest.run", uid=7, details={"argv": ["sh", "-c", "a b"], "signal": "KILL"}),
         entry("guest.put", sudo_user="root", user="root", details={"local": "a", "remote": "/b"}),
