@@ -8,25 +8,23 @@ A channel is a live relationship over a stream that may break and come back::
 
 The table below is the whole rule. `Channel` keeps the state, lets others wait for it and tells
 listeners of each change; what is connected and how is the business of its subclasses
-(`vmconnect.vnc.Console`, `vmconnect.direct.Guest`). What is done over a channel on purpose, such as
-running a command, is an `Operation`, of which it tells listeners too.
+(`vmconnect.vnc.Console`, `vmconnect.direct.Guest`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, DeadlineError, StateError, VmconnectError
+from vmconnect.operation import Operations
 
-__all__ = ["Channel", "ChannelState", "Operation", "StateChange"]
+__all__ = ["Channel", "ChannelState", "StateChange"]
 
 
 class ChannelState(enum.Enum):
@@ -59,24 +57,7 @@ class StateChange:
     reason: VmconnectError | None = None
 
 
-@dataclass(slots=True)
-class Operation:
-    """Something that was done over a channel, told of when it is over.
-
-    ``sent`` and ``received`` are the bytes of its contents, as far as they are known; ``error`` is
-    what ended it, None if all went well. ``details`` depend on what was done.
-    """
-
-    name: str
-    details: dict[str, Any] = field(default_factory=dict)
-    sent: int | None = None
-    received: int | None = None
-    seconds: float = 0.0
-    error: BaseException | None = None
-
-
 Listener = Callable[[StateChange], None]
-OperationListener = Callable[[Operation], None]
 
 
 class Channel:
@@ -91,7 +72,8 @@ class Channel:
         self._reason: VmconnectError | None = None
         self._changed = threading.Condition()
         self._listeners: list[Listener] = []
-        self._operation_listeners: list[OperationListener] = []
+        self.operations = Operations()
+        """What is done over it."""
 
     @property
     def state(self) -> ChannelState:
@@ -112,11 +94,6 @@ class Channel:
         """Call ``listener`` after every later transition, in the thread that made it."""
         with self._changed:
             self._listeners.append(listener)
-
-    def on_operation(self, listener: OperationListener) -> None:
-        """Call ``listener`` after every later operation, in the thread that did it."""
-        with self._changed:
-            self._operation_listeners.append(listener)
 
     def wait_ready(self, timeout: Deadline | float | None = None) -> None:
         """Wait until the channel is ready.
@@ -150,23 +127,6 @@ class Channel:
         change = StateChange(before, after, self._reason)
         for listener in listeners:
             listener(change)
-
-    @contextlib.contextmanager
-    def _operation(self, name: str, **details: Any) -> Iterator[Operation]:
-        """Do something within a ``with`` block, and tell the listeners of it."""
-        operation = Operation(name, details)
-        started = time.monotonic()
-        try:
-            yield operation
-        except BaseException as error:
-            operation.error = error
-            raise
-        finally:
-            operation.seconds = time.monotonic() - started
-            with self._changed:
-                listeners = tuple(self._operation_listeners)
-            for listener in listeners:
-                listener(operation)
 
     def _end(self, reason: VmconnectError | None = None) -> bool:
         """Enter CLOSED unless it is entered already; return whether this call did it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from vmconnect.channel import Operation
 from vmconnect.direct.pump import Sink
+from vmconnect.operation import Operation
 
 __all__ = ["ByteCount"]
 

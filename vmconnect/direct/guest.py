@@ -112,7 +112,7 @@ class Guest(Channel):
         Raises ConnectionLostError when the guest goes away meanwhile, DeadlineError after
         ``timeout`` (the command is then hung up on), GuestError for more output than is kept.
         """
-        with self._operation("run", argv=tuple(argv)) as operation:
+        with self.operations.doing("run", argv=tuple(argv)) as operation:
             count = ByteCount(operation)
             result = self._run(
                 argv,
@@ -180,7 +180,7 @@ class Guest(Channel):
         It gets its name only when it is whole. Raises ResourceError for the local file,
         GuestError for the remote one, ConnectionLostError.
         """
-        with self._operation("put", local=str(local), remote=remote) as operation:
+        with self.operations.doing("put", local=str(local), remote=remote) as operation:
             connection = self._connect(Deadline.of(timeout))
             operation.sent = upload(connection.sftp, local, remote, progress or Silent())
             return operation.sent
@@ -194,7 +194,7 @@ class Guest(Channel):
         timeout: Deadline | float | None = 30.0,
     ) -> int:
         """Copy a file out of the guest and return its size in bytes; else as `put`."""
-        with self._operation("get", local=str(local), remote=remote) as operation:
+        with self.operations.doing("get", local=str(local), remote=remote) as operation:
             connection = self._connect(Deadline.of(timeout))
             operation.received = download(connection.sftp, remote, local, progress or Silent())
             return operation.received

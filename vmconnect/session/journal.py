@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from vmconnect.channel import Channel, ChannelState, Operation, StateChange
+from vmconnect.channel import Channel, ChannelState, StateChange
 from vmconnect.journal.writer import command_words, write
+from vmconnect.operation import Operation
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor import Hypervisor, Machine
@@ -51,7 +52,7 @@ def journalled(
                 channel = method(session, *args, **kwargs)
                 noted.update(details(channel))
             notes = _ChannelNotes(kind, opening, machine, details)
-            channel.on_operation(notes.take_operation)
+            channel.operations.subscribe(notes.take_operation)
             channel.on_state(functools.partial(notes.take_change, channel))
             return channel
 
