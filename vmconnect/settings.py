@@ -16,7 +16,7 @@ from typing import Any
 from vmconnect.errors import ResourceError
 from vmconnect.paths import config_directory
 
-__all__ = ["section", "settings_path"]
+__all__ = ["section", "sections", "settings_path"]
 
 _MOST_BYTES = 1 << 20
 
@@ -26,8 +26,8 @@ def settings_path() -> Path:
     return config_directory() / "settings.toml"
 
 
-def section(name: str) -> dict[str, Any]:
-    """Return a section of the settings, empty where there is none.
+def sections() -> dict[str, Any]:
+    """Return all that is set, by section; nothing where there is no file.
 
     Raises ResourceError if the file cannot be read, or is no TOML.
     """
@@ -42,8 +42,14 @@ def section(name: str) -> dict[str, Any]:
     if stamp not in _read:
         _read.clear()
         _read[stamp] = _load(path)
-    found = _read[stamp].get(name, {})
+    return _read[stamp]
+
+
+def section(name: str) -> dict[str, Any]:
+    """Return a section of the settings, empty where there is none; raises as `sections` does."""
+    found = sections().get(name, {})
     if not isinstance(found, dict):
+        path = settings_path()
         raise ResourceError(f"{path}: {name} is no section", hint=f"write [{name}]")
     return found
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "checkpoint": "keep a machine's state, and go back to it",
     "console": "open a window on a machine's screen",
     "demo": "boot a real Linux guest and show what can be done with it",
+    "doctor": "find out which link to a machine is broken, and how to mend it",
     "exec": "run a command in a machine's guest, over vsock",
     "journal": "show what was done with machines from here, by whom, and with what result",
     "keys": "press keys on a machine's keyboard, with no console attached",

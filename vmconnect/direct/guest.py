@@ -93,6 +93,11 @@ class Guest(Channel):
         """How we logged in, such as ``key /home/me/.ssh/id_ed25519``."""
         return self._connection.method if self._connection else ""
 
+    @property
+    def greeting(self) -> str:
+        """What the guest's SSH server greeted with; empty while there is no connection."""
+        return self._connection.greeting if self._connection else ""
+
     def run(
         self,
         argv: Sequence[str],

@@ -11,6 +11,7 @@ from typing import Any, cast
 from vmconnect.deadline import Deadline
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
+from vmconnect.direct.offered import offered_logins
 from vmconnect.errors import (
     AuthenticationError,
     ConnectError,
@@ -121,6 +122,11 @@ class SshConnection:
             raise
 
     @property
+    def greeting(self) -> str:
+        """What the server greeted with, such as ``SSH-2.0-OpenSSH_9.2p1``: its word, unchecked."""
+        return str(self._transport.remote_version)
+
+    @property
     def alive(self) -> bool:
         """Whether the connection still stands, as far as this end knows."""
         return self._transport.is_active()
@@ -223,11 +229,13 @@ class SshConnection:
                 else:
                     self.method = "password"
                     return
-        raise AuthenticationError(
+        refused = AuthenticationError(
             f"login as {user} refused; tried {', '.join(tried) or 'nothing, having no key'}",
             machine=self.machine,
             hint="name another user with -l or a key with -i",
         )
+        refused.offered = offered_logins(transport, user)
+        raise refused
 
     def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
         for path in self.login.identity_files:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from vmconnect.hypervisor.vsock_state import VsockState
     from vmconnect.hypervisor.watch import Watch
     from vmconnect.streams import Stream
 
@@ -235,6 +236,11 @@ class Hypervisor:
     ) -> None:
         """Set the console's password, for that many seconds, or for good."""
         self._lacks(Capability.CONSOLE_PASSWORD, machine)
+
+    def vsock_state(self, machine: Machine, deadline: Deadline) -> VsockState | None:
+        """Return how far the machine's vsock has come; None where the hypervisor does not tell."""
+        del machine, deadline
+        return None
 
     def _lacks(self, capability: Capability, machine: Machine | None = None) -> NoReturn:
         from vmconnect.hypervisor import kinds

@@ -22,7 +22,7 @@ from vmconnect.journal.entry import Entry
 from vmconnect.journal.file import JournalFile
 from vmconnect.settings import section
 
-__all__ = ["command_words", "write"]
+__all__ = ["command_words", "journal_is_on", "without_secrets", "write"]
 
 _VARIABLE = "VMCONNECT_JOURNAL"
 _PROGRAM_CHARACTERS = 200
@@ -47,7 +47,7 @@ def write(
     received: int | None = None,
 ) -> None:
     """Write an entry about what has just been done by this process; see `Entry`."""
-    if not _enabled():
+    if not journal_is_on():
         return
     message = error.message if isinstance(error, VmconnectError) else None
     entry = Entry(
@@ -109,7 +109,8 @@ def _user_name(uid: int) -> str | None:
         return None
 
 
-def _enabled() -> bool:
+def journal_is_on() -> bool:
+    """Return whether entries are written at all."""
     switch = os.environ.get(_VARIABLE)
     return switch != "0" if switch else _settings().get("enabled") is not False
 

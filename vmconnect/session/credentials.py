@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import getpass
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from vmconnect.hypervisor import Machine
 if TYPE_CHECKING:  # It brings paramiko, which a console does without.
     from vmconnect.direct import Login
 
-__all__ = ["ask_on_terminal", "login_for"]
+__all__ = ["ask_on_terminal", "asking_nobody", "login_for"]
 
 _TERMINAL = Path("/dev/tty")
 
@@ -21,12 +23,25 @@ _TERMINAL = Path("/dev/tty")
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
+_nobody_is_asked = contextvars.ContextVar("_nobody_is_asked", default=False)
+
+
+@contextlib.contextmanager
+def asking_nobody() -> Iterator[None]:
+    """Let there be nobody at the terminal, within a ``with`` block of this thread."""
+    token = _nobody_is_asked.set(True)
+    try:
+        yield
+    finally:
+        _nobody_is_asked.reset(token)
+
+
 def ask_on_terminal(prompt: str, *, hidden: bool = True) -> str | None:
     """Ask the person at the terminal, without echo if ``hidden``.
 
     None where nobody is there to ask, or nothing is answered.
     """
-    if not sys.stderr.isatty():
+    if _nobody_is_asked.get() or not sys.stderr.isatty():
         return None
     shown = "".join(char if char.isprintable() or char == "\n" else "?" for char in prompt)
     try:

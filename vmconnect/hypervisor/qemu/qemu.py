@@ -24,13 +24,14 @@ from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
     StateError,
+    UnsupportedError,
     VmconnectError,
 )
 from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
 from vmconnect.hypervisor.checkpoints import check_name
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
-from vmconnect.hypervisor.qemu import display, storage
+from vmconnect.hypervisor.qemu import display, storage, virtio
 from vmconnect.hypervisor.qemu.description import (
     answers_checked,
     describe,
@@ -40,6 +41,7 @@ from vmconnect.hypervisor.qemu.description import (
 from vmconnect.hypervisor.qemu.survey import survey
 from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
+from vmconnect.hypervisor.vsock_state import VsockState
 from vmconnect.streams import Stream, Unix
 
 if TYPE_CHECKING:
@@ -231,6 +233,14 @@ class Qemu(Hypervisor):
         """Set the VNC password, for that many seconds, or for good."""
         with self._monitor(machine, deadline) as monitor:
             display.set_password(monitor, password, valid_s, deadline)
+
+    def vsock_state(self, machine: Machine, deadline: Deadline) -> VsockState | None:
+        """Return how far the machine's vsock has come; None from a QEMU before 7.2."""
+        try:
+            with self._monitor(machine, deadline) as monitor:
+                return virtio.vsock_state(monitor, deadline)
+        except UnsupportedError:
+            return None
 
     @contextlib.contextmanager
     def _connect(self, path: Path, deadline: Deadline) -> Iterator[QmpClient]:
