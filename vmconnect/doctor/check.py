@@ -72,7 +72,8 @@ class Check(Generic[S]):
     """One link: its name, what it hangs on, how it is tried, and how long that may take.
 
     ``tries`` says for people what is done; ``trial`` does it, with the subject and a deadline, and
-    returns a verdict or raises VmconnectError: then it is broken.
+    returns a verdict or raises VmconnectError: then it is broken. ``remedy`` is what to say where
+    neither knows better.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Check(Generic[S]):
     tries: str
     trial: Callable[[S, Deadline], Verdict]
     seconds: float = 5.0
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +157,13 @@ def _tried(check: Check[S], subject: S) -> Finding:
             "something of this host hangs: a file system, a name service, a driver",
         )
     )
+    ill = verdict.outcome in {Outcome.BROKEN, Outcome.WARNING}
     return Finding(
         check.name,
         check.tries,
         verdict.outcome,
         verdict.account,
-        verdict.remedy,
+        verdict.remedy or (check.remedy if ill else None),
         time.monotonic() - started,
         verdict.blocks,
     )

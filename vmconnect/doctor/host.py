@@ -208,10 +208,10 @@ def _user() -> str:
 def _group_remedy(device: Path, usual: str) -> str:
     from vmconnect.hypervisor.sockets import permission_hint
 
-    hint = permission_hint(device)
-    return hint.replace("the socket", str(device)) if "group" in hint else (
-        f"{hint}; usually the group {usual} may: chgrp {usual} {device}, chmod 660 {device}"
-    )  # fmt: skip
+    hint = permission_hint(device, str(device))
+    if "to the group" in hint:
+        return hint
+    return f"{hint}; usually the group {usual} may: chgrp {usual} {device}, chmod 660 {device}"
 
 
 HOST: tuple[Check[Host], ...] = (

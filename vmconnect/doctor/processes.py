@@ -1,7 +1,8 @@
 """Which process listens at a UNIX socket, and which others hold connections to it.
 
-The kernel tells who listens to whoever connects (SO_PEERCRED, unix(7)), and which sockets are
-connected by sock_diag(7); whose they are stands in /proc, as far as one may look there.
+The kernel tells which sockets there are, and which are connected, by sock_diag(7); whose they are
+stands in /proc, as far as one may look there. Who listens it also tells whoever connects
+(SO_PEERCRED, unix(7)), if somebody still takes calls.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _MESSAGE = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _QUESTION = struct.Struct("=BBHIIIII")  # family, protocol, pad, states, inode, show, cookie
 _SOCKET = struct.Struct("=BBBBIII")  # family, type, state, pad, inode, cookie
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
+_INODE = struct.Struct("=I")
+_LISTEN = 10  # TCP_LISTEN, which stands for all
 _ANSWER_BYTES = 1 << 16
 _ANSWER_SECONDS = 2.0
 
@@ -74,6 +77,9 @@ class Process:
 
 def listener_at(path: str) -> Process | None:
     """Return the process that listens at a socket; None where it cannot be told."""
+    listening = {each.inode for each in _sockets() if each.name == path and each.listens}
+    if owners := _owners(listening):
+        return Process.of(min(owners))  # Its children may have it too.
     with contextlib.suppress(VmconnectError):
         stream = dial_at_once(Unix(path))
         if stream is not None:
@@ -86,49 +92,59 @@ def listener_at(path: str) -> Process | None:
 
 def clients_of(path: str) -> list[Process]:
     """Return the processes, other than this one, that hold connections to a socket."""
-    found: dict[int, tuple[str, int]] = {}
-    try:
-        found = dict(_sockets())
-    except (OSError, struct.error):
-        return []  # A kernel that tells nothing.
-    peers = {peer for name, peer in found.values() if name == path and peer}
+    peers = {each.peer for each in _sockets() if each.name == path and each.peer}
     processes = (Process.of(pid) for pid in _owners(peers) if pid != os.getpid())
     return sorted(processes, key=lambda process: process.pid)
 
 
-def _sockets() -> Iterator[tuple[int, tuple[str, int]]]:
-    """Give the UNIX sockets that there are: inode, name (of a server's end), the peer's inode."""
+@dataclass(frozen=True, slots=True)
+class _Socket:
+    """A UNIX socket: its inode, its name (of a server's end), its state, its peer's inode."""
+
+    inode: int
+    listens: bool
+    name: str = ""
+    peer: int = 0
+
+    @classmethod
+    def read(cls, message: bytes) -> _Socket:
+        _, _, state, _, inode, _, _ = _SOCKET.unpack_from(message)
+        name, peer = "", 0
+        rest = message[_SOCKET.size :]
+        while len(rest) >= _ATTRIBUTE.size:
+            length, kind = _ATTRIBUTE.unpack_from(rest)
+            value = rest[_ATTRIBUTE.size : length]
+            if kind == _NAME:
+                name = os.fsdecode(value.rstrip(b"\0"))
+            elif kind == _PEER and len(value) == _INODE.size:
+                (peer,) = _INODE.unpack(value)
+            rest = rest[max(_ATTRIBUTE.size, (length + 3) & ~3) :]
+        return cls(inode, state == _LISTEN, name, peer)
+
+
+def _sockets() -> list[_Socket]:
+    """Return the UNIX sockets that there are; none where the kernel tells nothing."""
+    try:
+        return list(_told_sockets())
+    except (OSError, struct.error):
+        return []
+
+
+def _told_sockets() -> Iterator[_Socket]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as diagnosis:
         diagnosis.settimeout(_ANSWER_SECONDS)
         show = _SHOW_NAME | _SHOW_PEER
         question = _QUESTION.pack(socket.AF_UNIX, 0, 0, 0xFFFF_FFFF, 0, show, 0, 0)
-        head = _MESSAGE.pack(
-            _MESSAGE.size + len(question), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0
-        )
-        diagnosis.send(head + question)
+        length = _MESSAGE.size + len(question)
+        diagnosis.send(_MESSAGE.pack(length, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0) + question)
         while True:
             data = diagnosis.recv(_ANSWER_BYTES)
             while data:
                 length, kind, *_ = _MESSAGE.unpack_from(data)
                 if kind in {_NLMSG_DONE, _NLMSG_ERROR} or length < _MESSAGE.size:
                     return
-                yield _socket(data[_MESSAGE.size : length])
+                yield _Socket.read(data[_MESSAGE.size : length])
                 data = data[(length + 3) & ~3 :]
-
-
-def _socket(message: bytes) -> tuple[int, tuple[str, int]]:
-    inode = _SOCKET.unpack_from(message)[4]
-    name, peer = "", 0
-    rest = message[_SOCKET.size :]
-    while len(rest) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(rest)
-        value = rest[_ATTRIBUTE.size : length]
-        if kind == _NAME:
-            name = os.fsdecode(value.rstrip(b"\0"))
-        elif kind == _PEER and len(value) == 4:
-            (peer,) = struct.unpack("=I", value)
-        rest = rest[max(_ATTRIBUTE.size, (length + 3) & ~3) :]
-    return inode, (name, peer)
 
 
 def _owners(inodes: set[int]) -> set[int]:

@@ -70,8 +70,8 @@ def with_permission_hint(path: Path) -> Iterator[None]:
         raise
 
 
-def permission_hint(path: Path) -> str:
-    """Return what would open the socket at ``path`` to this user."""
+def permission_hint(path: Path, what: str = "the socket") -> str:
+    """Return what would open the socket at ``path`` to this user; ``what`` it is called."""
     # The socket itself cannot be looked at where its directory is what is closed.
     for place in (path, *path.parents):
         try:
@@ -81,11 +81,11 @@ def permission_hint(path: Path) -> str:
         break
     else:
         return "no part of its path can be looked at"
-    what = "the socket" if place == path else f"the directory {place}"
+    closed = what if place == path else f"the directory {place}"
     needed = stat.S_IWGRP if place == path else stat.S_IXGRP
     if info.st_mode & needed:
-        return f"{what} is open to the group {_group(info.st_gid)}: join it, and log in anew"
-    return f"{what} is open to the user {_user(info.st_uid)} only (mode {info.st_mode & 0o777:o})"
+        return f"{closed} is open to the group {_group(info.st_gid)}: join it, and log in anew"
+    return f"{closed} is open to the user {_user(info.st_uid)} only (mode {info.st_mode & 0o777:o})"
 
 
 def _group(number: int) -> str:
