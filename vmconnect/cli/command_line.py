@@ -20,6 +20,7 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 COMMANDS = {
     "checkpoint": "keep a machine's state, and go back to it",
+    "completion": "make a shell complete commands, options and machines",
     "console": "open a window on a machine's screen",
     "demo": "boot a real Linux guest and show what can be done with it",
     "doctor": "find out which link to a machine is broken, and how to mend it",
@@ -34,6 +35,9 @@ COMMANDS = {
     "screenshot": "write a machine's screen to a PNG file",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }
+
+# By this a shell asks for what may follow (argcomplete).
+_ASKING = "_ARGCOMPLETE"
 
 _USAGE_EXIT = {"exec": 255}  # As ssh: every other code is the guest's.
 
@@ -51,8 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in arguments if not word.startswith("-")), "")
+    if asking := _ASKING in os.environ:
+        from vmconnect.cli.completers import words_before
+
+        arguments = words_before(COMMANDS)
+        name = arguments[0] if arguments else ""
     try:
-        return _run(name, arguments)
+        return _run(name, arguments, asking=asking)
     except VmconnectError as error:
         say(str(error))
         return _USAGE_EXIT.get(name, EXIT_FAILURE)
@@ -70,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _USAGE_EXIT.get(name, EXIT_FAILURE)
 
 
-def _run(name: str, arguments: list[str]) -> int:
+def _run(name: str, arguments: list[str], *, asking: bool = False) -> int:
     from vmconnect.cli.version import Version
 
     parser = _Parser(prog="vmconnect", description="Console and commands for every machine.")
@@ -85,6 +94,10 @@ def _run(name: str, arguments: list[str]) -> int:
             module = importlib.import_module(f"vmconnect.cli.{command.replace('-', '_')}")
             module.configure(sub)
             arguments = getattr(module, "arrange", list)(arguments)
+    if asking:
+        from vmconnect.cli.completers import complete
+
+        return complete(parser, arguments)
     parsed = parser.parse_args(arguments)
     code: int = module.run(parsed)
     return code
