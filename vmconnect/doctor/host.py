@@ -206,7 +206,7 @@ def _user() -> str:
 
 
 def _group_remedy(device: Path, usual: str) -> str:
-    from vmconnect.hypervisor.sockets import permission_hint
+    from vmconnect.streams.permission import permission_hint
 
     hint = permission_hint(device, str(device))
     if "to the group" in hint:

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import (
@@ -37,7 +38,6 @@ _HYBRID_ANSWER_BYTES = 32
 _HINTS = {
     errno.ENOENT: "is the machine running, and is this its socket?",
     errno.ECONNREFUSED: "is the machine running, and does anything listen there?",
-    errno.EACCES: "you have no permission for this socket; try the user who started the machine",
     errno.EAGAIN: "others wait there already: the program behind it may be stuck, or busy",
     errno.ENODEV: "no guest has this CID, or the vhost_vsock module is not loaded",
     errno.EHOSTUNREACH: "is the host up?",
@@ -103,6 +103,10 @@ def _connecting(endpoint: Endpoint) -> Iterator[None]:
         raise DeadlineError(f"no answer from {endpoint} in time") from error
     except OSError as error:
         hint = _HINTS.get(error.errno or 0)
+        if isinstance(error, PermissionError) and isinstance(endpoint, Unix | HybridVsock):
+            from vmconnect.streams.permission import permission_hint
+
+            hint = permission_hint(Path(endpoint.path))
         reason = error.strerror or str(error)
         raise ConnectError(f"cannot connect to {endpoint}: {reason}", hint=hint) from error
 

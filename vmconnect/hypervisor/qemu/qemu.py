@@ -40,7 +40,7 @@ from vmconnect.hypervisor.qemu.description import (
 )
 from vmconnect.hypervisor.qemu.survey import survey
 from vmconnect.hypervisor.qmp import QmpClient
-from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
+from vmconnect.hypervisor.sockets import is_socket, sockets_in
 from vmconnect.hypervisor.vsock_state import VsockState
 from vmconnect.streams import Stream, Unix
 
@@ -244,7 +244,7 @@ class Qemu(Hypervisor):
 
     @contextlib.contextmanager
     def _connect(self, path: Path, deadline: Deadline) -> Iterator[QmpClient]:
-        with with_permission_hint(path), answers_checked(path):
+        with answers_checked(path):
             client = QmpClient.connect(Unix(str(path)), deadline)
         with client:
             yield client

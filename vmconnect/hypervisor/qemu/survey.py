@@ -33,7 +33,6 @@ from vmconnect.hypervisor.qmp import (
     check_greeting,
     request,
 )
-from vmconnect.hypervisor.sockets import with_permission_hint
 from vmconnect.streams import SocketStream, Unix, dial_at_once
 
 __all__ = ["survey"]
@@ -78,8 +77,7 @@ class _Interview:
     def begin(self) -> None:
         """Dial, and say everything; there is no stream if nobody takes the call now."""
         try:
-            with with_permission_hint(self._path):
-                self.stream = dial_at_once(Unix(str(self._path)))
+            self.stream = dial_at_once(Unix(str(self._path)))
             if self.stream is not None:
                 self.stream.sendall(_OPENING)  # A fresh socket has room for it.
         except VmconnectError as error:
