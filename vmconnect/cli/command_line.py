@@ -55,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in arguments if not word.startswith("-")), "")
-    if asking := _ASKING in os.environ:
+    if _ASKING in os.environ:
         from vmconnect.cli.completers import words_before
 
         arguments = words_before(COMMANDS)
         name = arguments[0] if arguments else ""
     try:
-        return _run(name, arguments, asking=asking)
+        return _run(name, arguments)
     except VmconnectError as error:
         say(str(error))
         return _USAGE_EXIT.get(name, EXIT_FAILURE)
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _USAGE_EXIT.get(name, EXIT_FAILURE)
 
 
-def _run(name: str, arguments: list[str], *, asking: bool = False) -> int:
+def _run(name: str, arguments: list[str]) -> int:
     from vmconnect.cli.version import Version
 
     parser = _Parser(prog="vmconnect", description="Console and commands for every machine.")
@@ -94,7 +94,7 @@ def _run(name: str, arguments: list[str], *, asking: bool = False) -> int:
             module = importlib.import_module(f"vmconnect.cli.{command.replace('-', '_')}")
             module.configure(sub)
             arguments = getattr(module, "arrange", list)(arguments)
-    if asking:
+    if _ASKING in os.environ:
         from vmconnect.cli.completers import complete
 
         return complete(parser, arguments)
