@@ -79,9 +79,9 @@ def dial_at_once(endpoint: Unix) -> SocketStream | None:
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        with _connecting(endpoint), _reachable(endpoint.path) as address:
+        with _connecting(endpoint):
             try:
-                sock.connect(address)
+                _call(sock, endpoint.path)
             except BlockingIOError:
                 sock.close()
                 return None
@@ -123,12 +123,12 @@ def _connect_tcp(endpoint: Tcp, deadline: Deadline) -> socket.socket:
 def _connect_unix(path: str, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _connecting(endpoint), _reachable(path) as address:
+        with _connecting(endpoint):
             deadline.check(f"connecting to {endpoint}")
             while True:
                 sock.settimeout(deadline.remaining())
                 try:
-                    sock.connect(address)
+                    _call(sock, path)
                 except BlockingIOError:
                     if deadline.passed:
                         raise DeadlineError(
@@ -142,16 +142,15 @@ def _connect_unix(path: str, endpoint: Endpoint, deadline: Deadline) -> socket.s
         raise
 
 
-@contextlib.contextmanager
-def _reachable(path: str) -> Iterator[str]:
-    """Give a path that fits in an address; a longer one goes by a descriptor of its directory."""
+def _call(sock: socket.socket, path: str) -> None:
+    """Connect to a path, by a descriptor of its directory if it does not fit in an address."""
     if len(os.fsencode(path)) <= _SUN_PATH_BYTES:
-        yield path
+        sock.connect(path)
         return
     directory, name = os.path.split(path)
     handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{handle}/{name}"
+        sock.connect(f"/proc/self/fd/{handle}/{name}")
     finally:
         os.close(handle)
 

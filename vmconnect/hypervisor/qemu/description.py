@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -90,8 +91,9 @@ def description(path: Path) -> Description:
         agent, serial = _channels(_good(chardevs), devices.agent_chardev)
         called = str(_good(name).get("name") or path.stem)
         state = _STATES.get(str(_good(status).get("status")), PowerState.UNKNOWN)
-    note, noted_endpoint = read_note(path.with_suffix(".json"))
-    hybrid = str(path.with_suffix(".vsock"))
+    stem, _ = os.path.splitext(path)  # noqa: PTH122 (asked of every machine)
+    note, noted_endpoint = read_note(f"{stem}.json")
+    hybrid = f"{stem}.vsock"
     beside = HybridVsock(hybrid, SSH_PORT) if is_socket(hybrid) else None
     target = f"qemu:{path}"
     return Machine(

@@ -16,7 +16,7 @@ __all__ = ["read_note"]
 _NOTE_BYTES = 64 << 10
 
 
-def read_note(path: Path) -> tuple[GuestNote, Endpoint | None]:
+def read_note(path: Path | str) -> tuple[GuestNote, Endpoint | None]:
     """Read the note beside a monitor; a missing or unreadable one says nothing."""
     try:
         # A FIFO must not hold us up.

@@ -66,7 +66,7 @@ class _Interview:
         self.due = due
         self.stream: SocketStream | None = None
         self.outcome: Machine | VmconnectError | None = None
-        self._path = path
+        self._name = str(path)
         self._greeted = False
         self._parser = QmpParser()
         self._asking = description(path)
@@ -77,7 +77,7 @@ class _Interview:
     def begin(self) -> None:
         """Dial, and say everything; there is no stream if nobody takes the call now."""
         try:
-            self.stream = dial_at_once(Unix(str(self._path)))
+            self.stream = dial_at_once(Unix(self._name))
             if self.stream is not None:
                 self.stream.sendall(_OPENING)  # A fresh socket has room for it.
         except VmconnectError as error:
@@ -90,14 +90,18 @@ class _Interview:
             data = self.stream.recv(_READ_BYTES)
             if not data:
                 raise ConnectionLostError("QEMU closed its monitor")
-            for message in self._parser.receive(data):
+            messages = self._parser.receive(data)
+            if not self._greeted and messages:
+                check_greeting(messages.pop(0), self._name)
+                self._greeted = True
+            for message in messages:
                 self._take(message)
             while len(self._answers) == len(self._asked):
                 self._go_on()
         except StopIteration as end:
             self.outcome = end.value
         except VmconnectError as error:
-            self.outcome = error.with_machine(str(self._path))
+            self.outcome = error.with_machine(self._name)
 
     def close(self) -> None:
         """Leave the monitor to the next client."""
@@ -107,23 +111,18 @@ class _Interview:
     def give_up(self) -> None:
         """Let an interview whose time is over have an error for its outcome."""
         self.outcome = DeadlineError(
-            f"no answer from {self._path} in time",
-            machine=None if self._greeted else str(self._path),
+            f"no answer from {self._name} in time",
+            machine=None if self._greeted else self._name,
             hint=None if self._greeted else HELD,
         )
 
     def _take(self, message: dict[str, Any]) -> None:
-        if "event" in message:
-            return
-        if not self._greeted:
-            check_greeting(message, str(self._path))
-            self._greeted = True
-            return
         number = message.get("id")
         place = number - self._number if isinstance(number, int) else -1
-        if not 0 <= place < len(self._asked):
-            raise QmpError("an answer to no question", machine=str(self._path))
-        self._answers[place] = answer(message, self._asked[place][0], str(self._path))
+        if 0 <= place < len(self._asked):
+            self._answers[place] = answer(message, self._asked[place][0], self._name)
+        elif "event" not in message:
+            raise QmpError("an answer to no question", machine=self._name)
 
     def _go_on(self) -> None:
         """Hand the answers over, and ask what is asked next; StopIteration has the machine."""
