@@ -14,7 +14,7 @@
 """
 
 from vmconnect.streams.base import Stream
-from vmconnect.streams.dial import dial
+from vmconnect.streams.dial import dial, dial_at_once
 from vmconnect.streams.endpoint import (
     SSH_PORT,
     Endpoint,
@@ -49,6 +49,7 @@ __all__ = [
     "WebSocket",
     "certified",
     "dial",
+    "dial_at_once",
     "host_of",
     "through",
 ]

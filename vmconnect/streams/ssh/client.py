@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 
@@ -28,8 +27,9 @@ from vmconnect.errors import (
     VmconnectError,
 )
 from vmconnect.streams.ssh.host import SshHost
+from vmconnect.terminal import someone_to_ask
 
-__all__ = ["command", "settings", "someone_to_ask", "start_master", "version"]
+__all__ = ["command", "settings", "start_master", "version"]
 
 _VARIABLE = "VMCONNECT_SSH"
 _OUTPUT_BYTES = 1 << 18
@@ -51,11 +51,6 @@ def command() -> list[str]:
         return shlex.split(os.environ.get(_VARIABLE, "")) or ["ssh"]
     except ValueError as error:
         raise TargetError(f"${_VARIABLE} is no command: {error}") from error
-
-
-def someone_to_ask() -> bool:
-    """Return whether ssh may ask for a password, at the terminal."""
-    return sys.stderr.isatty()
 
 
 def settings(host: SshHost, deadline: Deadline) -> dict[str, str]:
