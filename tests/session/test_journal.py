@@ -13,11 +13,13 @@ import pytest
 import vmconnect
 from tests.hypervisor.rest_servers import CloudHypervisorModel, serving
 from tests.hypervisor.rig import qemu, soon
+from tests.secrecy import assert_hidden_in
 from vmconnect.channel import Channel, ChannelState
 from vmconnect.demo import DemoMachine
 from vmconnect.direct import Guest
 from vmconnect.errors import (
     AuthenticationError,
+    ConnectError,
     ConnectionLostError,
     GuestError,
     UnsupportedError,
@@ -93,6 +95,15 @@ def test_a_console_that_does_not_open_is_noted(directory: Path, noted: Noted) ->
     assert entry.message == "no console is known of it"
 
 
+def test_a_websocket_s_token_is_not_noted(noted: Noted) -> None:
+    target = "ws://127.0.0.1:1/path?word=s3cret"
+    with connect(target) as session, pytest.raises(ConnectError):
+        session.console()
+    (entry,) = noted()
+    assert entry.target == entry.machine
+    assert b"s3cret" not in JournalFile().path.read_bytes()
+
+
 def test_a_server_s_end_is_noted_with_the_reason(directory: Path, noted: Noted) -> None:
     vnc = ("-vga", "std", "-vnc", f"unix:{directory}/m.vnc")
     with qemu(directory, "m", *vnc) as process, connect(f"qemu:{directory}/m.qmp") as session:
@@ -123,7 +134,12 @@ def test_what_a_hypervisor_is_told_is_noted_by_whomever(directory: Path, noted: 
             with pytest.raises(TypeError):
                 hypervisor.reset(machine, soon(), "nonsense")  # type: ignore[call-arg]
             hypervisor.power_off(machine, soon())
-    entries = noted()
+            password = "s3cret"  # noqa: S105 (it is no real one)
+            with pytest.raises(VmconnectError) as refused:
+                hypervisor.set_console_password(machine, password, soon())
+            assert_hidden_in(password, refused.value)
+    *entries, last = noted()
+    assert (last.what, last.error) == ("console.password", type(refused.value).__name__)
     assert kinds(entries) == [
         "power.on",
         "power.pause",

@@ -32,6 +32,9 @@ _BEGINNINGS = (
     "libvirt://",
     "ssh://",
     "vnc://",
+    "vnc+tls://",
+    "ws://",
+    "wss://",
     "vsock/",
 )
 

@@ -30,8 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "With a TARGET, every link from here to a picture of its screen and to a command in its "
         "guest is tried, in the ways of vmconnect console and exec; with none, this host is "
-        "looked at. Nothing is changed, no key is trusted, nobody is asked for a password. What "
-        "hangs on a broken link is not tried. The exit code is 0 if nothing is broken, else 1."
+        "looked at. Nobody is asked for anything: no key is trusted that somebody would have to "
+        "vouch for. What hangs on a broken link is not tried. The exit code is 0 if nothing is "
+        "broken, else 1."
     )
     parser.add_argument("target", metavar="TARGET", nargs="?", help="the machine")
     parser.add_argument("-l", dest="user", metavar="USER", help="log in to the guest as USER")

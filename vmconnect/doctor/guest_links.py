@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from vmconnect.deadline import Deadline
 from vmconnect.doctor.check import Verdict, broken, fine, skipped, warn
 from vmconnect.doctor.patient import Patient
@@ -15,6 +17,7 @@ from vmconnect.errors import (
 from vmconnect.hypervisor import Machine, PowerState
 from vmconnect.hypervisor.vsock_state import VsockState
 from vmconnect.session import hypervisor_of
+from vmconnect.session.recipes import SERVICE_UNIT, SOCKET_UNIT
 from vmconnect.session.trust import HostKey
 from vmconnect.streams import HybridVsock, ThroughSsh, Unix, Vsock, dial
 
@@ -43,23 +46,15 @@ _NO_DRIVER = (
     "wait until the guest has started; in it: modprobe vmw_vsock_virtio_transport (a kernel with "
     "CONFIG_VIRTIO_VSOCKETS)"
 )
-LISTENER = """\
+LISTENER = f"""\
 systemd 256 and later do it by themselves, where sshd is installed (Debian 13, Fedora 41, Ubuntu
-24.10); in an older guest write /etc/systemd/system/vsock-ssh.socket
+24.10); in an older guest write /etc/systemd/system/sshd-vsock.socket
 
-    [Socket]
-    ListenStream=vsock::22
-    Accept=yes
-    [Install]
-    WantedBy=sockets.target
+{textwrap.indent(SOCKET_UNIT, "    ")}
+and /etc/systemd/system/sshd-vsock@.service
 
-and /etc/systemd/system/vsock-ssh@.service
-
-    [Service]
-    ExecStart=-/usr/sbin/sshd -i
-    StandardInput=socket
-
-then: systemctl enable --now vsock-ssh.socket"""
+{textwrap.indent(SERVICE_UNIT, "    ")}
+then: systemctl enable --now sshd-vsock.socket"""
 
 
 def try_vsock_device(patient: Patient, deadline: Deadline) -> Verdict:

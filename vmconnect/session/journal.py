@@ -18,6 +18,7 @@ from vmconnect.channel import Channel, ChannelState, StateChange
 from vmconnect.journal.writer import command_words, write
 from vmconnect.operation import Operation
 from vmconnect.secret import Secret
+from vmconnect.streams import WebSocket
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor import Hypervisor, Machine
@@ -192,10 +193,12 @@ def _write(
     details: Details,
     **counts: int | None,
 ) -> None:
+    # A WebSocket's address may hold a token, which names and identities do not show.
+    bare = machine.hypervisor is None and isinstance(machine.console, WebSocket)
     write(
         what,
         machine=machine.name,
-        target=machine.target,
+        target=machine.identity if bare else machine.target,
         uuid=machine.uuid,
         error=error,
         seconds=seconds,
