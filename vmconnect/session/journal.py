@@ -49,6 +49,7 @@ def journalled(
     def decorate(method: Callable[Concatenate[S, P], C]) -> Callable[Concatenate[S, P], C]:
         @functools.wraps(method)
         def open_channel(session: S, /, *args: P.args, **kwargs: P.kwargs) -> C:
+            _conceal(kwargs)
             machine = session.machine
             with _noting(f"{kind}.{opening}", machine) as noted:
                 channel = method(session, *args, **kwargs)
@@ -145,9 +146,8 @@ def _order(method: Callable[..., Any], what: str, arguments: tuple[str, ...]) ->
     def order(*args: Any, **kwargs: Any) -> Any:
         call = signature.bind(*args, **kwargs)
         given = call.arguments
-        if "password" in given:
-            given["password"] = Secret.of(given["password"])
-        del args, kwargs  # Tracebacks show variables, and one may be a password.
+        _conceal(given)
+        del args, kwargs  # One may be a password.
         with _noting(what, given["machine"]) as noted:
             noted.update({each: given[each] for each in arguments if each in given})
             if "scancodes" in noted:  # How many keys, and not which.
@@ -157,6 +157,13 @@ def _order(method: Callable[..., Any], what: str, arguments: tuple[str, ...]) ->
             return method(*call.args, **call.kwargs)
 
     return order
+
+
+def _conceal(arguments: dict[str, Any]) -> None:
+    """Turn passwords into secrets: tracebacks show the variables of those who pass them on."""
+    for name in ("password", "passphrase"):
+        if isinstance(arguments.get(name), str):
+            arguments[name] = Secret(arguments.pop(name))
 
 
 _noting_now = threading.local()
