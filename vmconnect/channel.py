@@ -22,6 +22,7 @@ from typing import Self
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, DeadlineError, StateError, VmconnectError
+from vmconnect.operation import Operations
 
 __all__ = ["Channel", "ChannelState", "StateChange"]
 
@@ -71,6 +72,8 @@ class Channel:
         self._reason: VmconnectError | None = None
         self._changed = threading.Condition()
         self._listeners: list[Listener] = []
+        self.operations = Operations()
+        """What is done over it."""
 
     @property
     def state(self) -> ChannelState:

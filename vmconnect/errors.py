@@ -27,6 +27,7 @@
     |   +-- TlsError                the far end of a TLS connection did
     |   +-- WebSocketError          a WebSocket server did
     +-- AuthenticationError         the far end refused who we are
+    |   +-- NoCredentialsError      it asks for what nobody has given
     +-- TrustError                  we refuse who the far end says it is
     |   +-- HostKeyUnknownError     first contact, and nobody accepted the key
     |   +-- HostKeyChangedError     not the key that is pinned to the machine
@@ -55,6 +56,7 @@ __all__ = [
     "HypervisorError",
     "MachineNotFoundError",
     "MissingDependencyError",
+    "NoCredentialsError",
     "ProtocolError",
     "QmpError",
     "ResourceError",
@@ -218,7 +220,16 @@ class WebSocketError(ProtocolError):
 
 
 class AuthenticationError(VmconnectError):
-    """The far end refused the credentials, or offers no login that we can make."""
+    """The far end refused the credentials, or offers no login that we can make.
+
+    ``offered`` are the names of the logins that it offers, as far as it has told them.
+    """
+
+    offered: tuple[str, ...] = ()
+
+
+class NoCredentialsError(AuthenticationError):
+    """The far end asks for a password or a user, and nobody has given one."""
 
 
 class TrustError(VmconnectError):

@@ -21,11 +21,14 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 COMMANDS = {
     "checkpoint": "keep a machine's state, and go back to it",
+    "completion": "make a shell complete commands, options and machines",
     "console": "open a window on a machine's screen",
     "credential": "keep passwords of machines in the keyring",
     "demo": "boot a real Linux guest and show what can be done with it",
+    "doctor": "find out which link to a machine is broken, and how to mend it",
     "exec": "run a command in a machine's guest, over vsock",
     "hints": "tell what makes a machine reachable, and what it lacks",
+    "journal": "show what was done with machines from here, by whom, and with what result",
     "keys": "press keys on a machine's keyboard, with no console attached",
     "list": "list the machines that run here",
     "media": "put media into a machine's drives, and take them out",
@@ -37,6 +40,9 @@ COMMANDS = {
     "trust": "list, add and forget the keys that machines are known by",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }
+
+# By this a shell asks for what may follow (argcomplete).
+_ASKING = "_ARGCOMPLETE"
 
 _USAGE_EXIT = {"exec": 255}  # As ssh: every other code is the guest's.
 
@@ -55,6 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in arguments if not word.startswith("-")), "")
+    if _ASKING in os.environ:
+        from vmconnect.cli.completers import words_before
+
+        arguments = words_before(COMMANDS)
+        name = arguments[0] if arguments else ""
     try:
         return _run(name, arguments)
     except BrokenPipeError as error:
@@ -109,6 +120,10 @@ def _run(name: str, arguments: list[str]) -> int:
             module = importlib.import_module(f"vmconnect.cli.{command.replace('-', '_')}")
             module.configure(sub)
             arguments = getattr(module, "arrange", list)(arguments)
+    if _ASKING in os.environ:
+        from vmconnect.cli.completers import complete
+
+        return complete(parser, arguments)
     parsed = parser.parse_args(arguments)
     code: int = module.run(parsed)
     return code

@@ -10,6 +10,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.direct.key_agent import KeyAgent
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login, nobody
+from vmconnect.direct.offered import offered_logins
 from vmconnect.errors import (
     AuthenticationError,
     DeadlineError,
@@ -81,11 +82,13 @@ class Authentication:
                 if rest.has_more:
                     raise AttemptsExhaustedError(self._account(), self._machine, rest, self._tried)
                 break
-        raise AuthenticationError(
+        refused = AuthenticationError(
             self._account(),
             machine=self._machine,
             hint="load the key with ssh-add" if self._locked else self.login.hint,
         )
+        refused.offered = offered_logins(self._transport, self.login.user)
+        raise refused
 
     def _account(self) -> str:
         tried = ", ".join(self._tried) or "nothing, having no key"

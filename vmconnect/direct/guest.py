@@ -12,6 +12,7 @@ from pathlib import Path
 from vmconnect.channel import Channel, ChannelState
 from vmconnect.deadline import Deadline
 from vmconnect.direct.authentication import AttemptsExhaustedError
+from vmconnect.direct.byte_count import ByteCount
 from vmconnect.direct.login import Login
 from vmconnect.direct.pump import Sink, drain, end_input, feed
 from vmconnect.direct.result import Result
@@ -95,6 +96,11 @@ class Guest(Channel):
         """How we logged in, such as ``key /home/me/.ssh/id_ed25519``."""
         return self._connection.method if self._connection else ""
 
+    @property
+    def greeting(self) -> str:
+        """What the guest's SSH server greeted with; empty while there is no connection."""
+        return self._connection.greeting if self._connection else ""
+
     def run(
         self,
         argv: Sequence[str],
@@ -116,6 +122,29 @@ class Guest(Channel):
         Raises ConnectionLostError when the guest goes away meanwhile, DeadlineError after
         ``timeout`` (the command is then hung up on), GuestError for more output than is kept.
         """
+        with self.operations.doing("run", argv=tuple(argv)) as operation:
+            count = ByteCount(operation)
+            result = self._run(
+                argv,
+                count.sending(stdin),
+                count.receiving(stdout),
+                count.receiving(stderr),
+                timeout,
+                on_start,
+            )
+            count.received(len(result.stdout) + len(result.stderr))
+            operation.details |= {"exit_code": result.exit_code, "signal": result.signal}
+            return result
+
+    def _run(  # noqa: PLR0917 (those of `run`)
+        self,
+        argv: Sequence[str],
+        stdin: bytes | Iterable[bytes] | None,
+        stdout: Sink | None,
+        stderr: Sink | None,
+        timeout: Deadline | float | None,
+        on_start: Callable[[Callable[[], None]], object] | None,
+    ) -> Result:
         deadline = Deadline.of(timeout)
         started = time.perf_counter()
         connection = self._connect(deadline)
@@ -171,8 +200,10 @@ class Guest(Channel):
         It gets its name only when it is whole. Raises ResourceError for the local file,
         GuestError for the remote one, ConnectionLostError.
         """
-        connection = self._connect(Deadline.of(timeout))
-        return upload(connection.sftp, local, remote, progress or Silent())
+        with self.operations.doing("put", local=str(local), remote=remote) as operation:
+            connection = self._connect(Deadline.of(timeout))
+            operation.sent = upload(connection.sftp, local, remote, progress or Silent())
+            return operation.sent
 
     def get(
         self,
@@ -183,8 +214,10 @@ class Guest(Channel):
         timeout: Deadline | float | None = 30.0,
     ) -> int:
         """Copy a file out of the guest and return its size in bytes; else as `put`."""
-        connection = self._connect(Deadline.of(timeout))
-        return download(connection.sftp, remote, local, progress or Silent())
+        with self.operations.doing("get", local=str(local), remote=remote) as operation:
+            connection = self._connect(Deadline.of(timeout))
+            operation.received = download(connection.sftp, remote, local, progress or Silent())
+            return operation.received
 
     def close(self) -> None:
         """End the channel and whatever runs over it."""

@@ -133,6 +133,11 @@ class SshConnection:
             raise
 
     @property
+    def greeting(self) -> str:
+        """What the server greeted with, such as ``SSH-2.0-OpenSSH_9.2p1``: its word, unchecked."""
+        return str(self._transport.remote_version)
+
+    @property
     def alive(self) -> bool:
         """Whether the connection still stands, as far as this end knows."""
         return self._transport.is_active()
@@ -212,11 +217,18 @@ class SshConnection:
         self._transport.banner_timeout = left
         self._transport.handshake_timeout = left
         self._transport.auth_timeout = left
+        doing = "waiting for the SSH server's greeting"
         try:
             self._transport.start_client(timeout=left)
+            if not self._transport.initial_kex_done:
+                # It only returns, when its time is over.
+                raise DeadlineError(f"timed out while {doing}", machine=self.machine)
         except paramiko.SSHException as error:
-            deadline.check("waiting for the SSH server's greeting")
-            if isinstance(error.__cause__ or error.__context__, EOFError) or "banner" in str(error):
+            deadline.check(doing)
+            cause = error.__cause__ or error.__context__
+            if isinstance(cause, TimeoutError):
+                raise DeadlineError(f"timed out while {doing}", machine=self.machine) from error
+            if isinstance(cause, EOFError) or "banner" in str(error):
                 raise ConnectError(
                     "the SSH server hung up before it greeted",
                     machine=self.machine,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from vmconnect.hypervisor.vsock_state import VsockState
     from vmconnect.hypervisor.watch import Watch
     from vmconnect.mark import Mark
     from vmconnect.secret import Secret
@@ -258,6 +259,11 @@ class Hypervisor:
         For hypervisors that keep the agent's channel to themselves: `Machine.relayed_agent`.
         """
         self._lacks(Capability.ASK_AGENT, machine)
+
+    def vsock_state(self, machine: Machine, deadline: Deadline) -> VsockState | None:
+        """Return how far the machine's vsock has come; None where the hypervisor does not tell."""
+        del machine, deadline
+        return None
 
     def _lacks(self, capability: Capability, machine: Machine | None = None) -> NoReturn:
         from vmconnect.hypervisor import kinds

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import getpass
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from vmconnect.session.agent_access import has_agent, temporary_key
 from vmconnect.session.keyring import Keyring
 from vmconnect.session.purpose import Purpose
 from vmconnect.session.secrets import secret_from_environment
+from vmconnect.terminal import someone_to_ask
 
 if TYPE_CHECKING:  # They bring paramiko and numpy.
     from vmconnect.direct import Login
@@ -52,7 +52,7 @@ def ask_on_terminal(prompt: str) -> str | None:
 
     None where nobody is there to ask, or nothing is answered.
     """
-    if not sys.stderr.isatty():
+    if not someone_to_ask():
         return None
     try:
         # Not as one file: what reads and writes at one place must be seekable.
@@ -66,7 +66,7 @@ def ask_on_terminal(prompt: str) -> str | None:
 
 def ask_secret(prompt: str) -> Secret | None:
     """Ask the person at the terminal, without echo; else as `ask_on_terminal`."""
-    if not sys.stderr.isatty():
+    if not someone_to_ask():
         return None
     try:
         return Secret(getpass.getpass(_printable(prompt)))

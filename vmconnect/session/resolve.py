@@ -66,11 +66,14 @@ def resolve_all(target: Target, timeout: Deadline | float | None = 10.0) -> list
 def hypervisor_of(machine: Machine) -> Hypervisor:
     """Return the hypervisor that runs the machine; the caller closes it.
 
-    Raises UnsupportedError for a machine that was named by a bare address.
+    What it is told to do is noted in the journal. Raises UnsupportedError for a machine that was
+    named by a bare address.
     """
+    from vmconnect.session.journal import journalled_hypervisor
+
     target = parse_target(machine.target)
     if isinstance(target, SocketTarget | LibvirtTarget):
-        return _hypervisor_at(target)
+        return journalled_hypervisor(_hypervisor_at(target))
     raise UnsupportedError(
         "an address tells of no hypervisor that could be asked",
         machine=machine.name,

@@ -17,6 +17,7 @@ from vmconnect.hypervisor import Machine
 from vmconnect.secret import Secret
 from vmconnect.session.agent_access import has_agent, told_host_keys
 from vmconnect.session.credentials import console_password, console_user, login_for
+from vmconnect.session.journal import journalled
 from vmconnect.session.key_store import Origin, PublicKey
 from vmconnect.session.resolve import hypervisor_of, resolve
 from vmconnect.session.target import Target, parse_target
@@ -74,6 +75,9 @@ class Session:
         self._lock = threading.Lock()
         self._closed = False
 
+    @journalled(
+        "console", "open", lambda console: {"login": console.login, "encrypted": console.encrypted}
+    )
     def console(
         self,
         *,
@@ -132,6 +136,7 @@ class Session:
             )
         )
 
+    @journalled("guest", "login", lambda guest: {"user": guest.login.user, "method": guest.method})
     def guest(
         self,
         *,

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmconnect.deadline import Deadline
@@ -18,20 +19,22 @@ from vmconnect.errors import (
 )
 from vmconnect.streams.base import Stream, Wire
 from vmconnect.streams.endpoint import Endpoint, HybridVsock, Tcp, Unix, Vsock
-from vmconnect.streams.refusal import refusal
+from vmconnect.streams.refusal import busy, refusal
 from vmconnect.streams.sockets import SocketStream
 
 if TYPE_CHECKING:
     from vmconnect.streams.layered import Layer, LayeredStream
 
-__all__ = ["dial"]
+__all__ = ["dial", "dial_at_once"]
 
 DEFAULT_TIMEOUT = 10.0
 
 # sockaddr_un.sun_path holds 108 bytes with the terminating zero (unix(7)).
 _SUN_PATH_BYTES = 107
 
-_QUEUE_SECONDS = 0.02
+# A UNIX socket whose backlog is full refuses whoever will not wait, for a moment or for good: it is
+# tried again after this long.
+_KNOCK_SECONDS = 0.02
 
 # "OK 4294967295\n" is the longest answer a hybrid vsock device has to give.
 _HYBRID_ANSWER_BYTES = 32
@@ -101,6 +104,26 @@ def _over(wire: Wire, layer: Layer, endpoint: Endpoint, deadline: Deadline) -> L
     return stream
 
 
+def dial_at_once(endpoint: Unix) -> SocketStream | None:
+    """Connect to a UNIX socket without waiting; None where nobody takes calls at the moment.
+
+    Raises ConnectError when nobody listens there.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with _connecting(endpoint):
+            try:
+                _call(sock, endpoint.path)
+            except BlockingIOError:
+                sock.close()
+                return None
+        sock.setblocking(True)
+    except BaseException:
+        sock.close()
+        raise
+    return SocketStream(sock, str(endpoint))
+
+
 @contextlib.contextmanager
 def _connecting(endpoint: Endpoint) -> Iterator[None]:
     """Translate what connecting may raise."""
@@ -109,30 +132,14 @@ def _connecting(endpoint: Endpoint) -> Iterator[None]:
     except VmconnectError:
         raise
     except OSError as error:
-        raise refusal(endpoint, error) from error
+        refused = refusal(endpoint, error)
+        if isinstance(error, PermissionError) and isinstance(endpoint, Unix | HybridVsock):
+            from vmconnect.streams.permission import permission_hint
+
+            refused.hint = permission_hint(Path(endpoint.path))
+        raise refused from error
     except ValueError as error:  # a name that no resolver takes
         raise ConnectError(f"cannot connect to {endpoint}: {error}") from error
-
-
-def _finish(
-    sock: socket.socket, address: str | tuple[int, int], endpoint: Endpoint, deadline: Deadline
-) -> socket.socket:
-    try:
-        with _connecting(endpoint):
-            while True:
-                deadline.check(f"connecting to {endpoint}")
-                sock.settimeout(deadline.remaining())
-                try:
-                    sock.connect(address)
-                    break
-                except BlockingIOError:
-                    # A UNIX socket's queue is full, QEMU's by its second client (connect(2)).
-                    time.sleep(deadline.remaining(at_most=_QUEUE_SECONDS) or 0)
-            sock.settimeout(None)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _connect_tcp(endpoint: Tcp, deadline: Deadline) -> socket.socket:
@@ -148,18 +155,33 @@ def _connect_tcp(endpoint: Tcp, deadline: Deadline) -> socket.socket:
 def _connect_unix(path: str, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
     with _connecting(endpoint):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    if len(os.fsencode(path)) <= _SUN_PATH_BYTES:
-        return _finish(sock, path, endpoint, deadline)
-    # A longer path is reached through a descriptor of its directory.
-    directory, name = os.path.split(path)
     try:
         with _connecting(endpoint):
-            handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            deadline.check(f"connecting to {endpoint}")
+            while True:
+                sock.settimeout(deadline.remaining())
+                try:
+                    _call(sock, path)
+                except BlockingIOError:
+                    if deadline.passed:
+                        raise busy(endpoint) from None
+                    time.sleep(deadline.remaining(at_most=_KNOCK_SECONDS) or 0)
+                else:
+                    return sock
     except BaseException:
         sock.close()
         raise
+
+
+def _call(sock: socket.socket, path: str) -> None:
+    """Connect to a path, by a descriptor of its directory if it does not fit in an address."""
+    if len(os.fsencode(path)) <= _SUN_PATH_BYTES:
+        sock.connect(path)
+        return
+    directory, name = os.path.split(path)
+    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _finish(sock, f"/proc/self/fd/{handle}/{name}", endpoint, deadline)
+        sock.connect(f"/proc/self/fd/{handle}/{name}")
     finally:
         os.close(handle)
 
@@ -171,7 +193,15 @@ def _connect_vsock(endpoint: Vsock, deadline: Deadline) -> socket.socket:
         raise UnsupportedError(
             f"this system has no vsock: {error.strerror}", hint="modprobe vhost_vsock"
         ) from error
-    return _finish(sock, (endpoint.cid, endpoint.port), endpoint, deadline)
+    try:
+        with _connecting(endpoint):
+            deadline.check(f"connecting to {endpoint}")
+            sock.settimeout(deadline.remaining())
+            sock.connect((endpoint.cid, endpoint.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _asked(stream: Wire, endpoint: HybridVsock, deadline: Deadline) -> Wire:

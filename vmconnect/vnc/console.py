@@ -224,6 +224,11 @@ class Console(Channel):
         return self._engine.tunnelled
 
     @property
+    def received(self) -> int:
+        """How many bytes the server has sent, as they were before encryption."""
+        return self._engine.inbox.offset
+
+    @property
     def screens(self) -> tuple[Screen, ...]:
         """The heads within the screen, where the server describes them."""
         return self._engine.screens

@@ -31,7 +31,7 @@ from vmconnect.errors import (
     VmconnectError,
 )
 from vmconnect.hypervisor.libvirt.address import LibvirtAddress
-from vmconnect.hypervisor.sockets import permission_hint
+from vmconnect.streams.permission import permission_hint
 
 __all__ = ["Connection", "load", "load_qemu", "translated"]
 

@@ -24,6 +24,7 @@ from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
     StateError,
+    UnsupportedError,
     VmconnectError,
 )
 from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
@@ -31,15 +32,17 @@ from vmconnect.hypervisor.checkpoints import check_name
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
 from vmconnect.hypervisor.place import Place
-from vmconnect.hypervisor.qemu import display, storage
+from vmconnect.hypervisor.qemu import display, storage, virtio
 from vmconnect.hypervisor.qemu.description import (
     answers_checked,
     describe,
     power_state,
     unknown,
 )
+from vmconnect.hypervisor.qemu.survey import survey
 from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket
+from vmconnect.hypervisor.vsock_state import VsockState
 from vmconnect.mark import Mark
 from vmconnect.secret import Secret
 from vmconnect.streams import Stream
@@ -51,7 +54,6 @@ if TYPE_CHECKING:
 __all__ = ["Qemu"]
 
 _QUERY_TIMEOUT = 2.0
-_AT_ONCE = 16
 
 
 class Qemu(Hypervisor):
@@ -72,25 +74,20 @@ class Qemu(Hypervisor):
 
         Sockets that nobody serves any more are left out.
         """
-        sockets = self._sockets()
-        if len(sockets) <= 1:
-            found = [self._inspect_or_none(path, deadline) for path in sockets]
-        else:
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(min(_AT_ONCE, len(sockets))) as pool:
-                found = list(pool.map(lambda path: self._inspect_or_none(path, deadline), sockets))
-        machines = [machine for machine in found if machine is not None]
-        return sorted(machines, key=lambda machine: (machine.name, machine.identity))
+        return sorted(
+            self._survey(self._sockets(), deadline),
+            key=lambda machine: (machine.name, machine.identity),
+        )
 
     def look_up(self, name: str, deadline: Deadline) -> list[Machine]:
         """Return the machines of that name, UUID or shell pattern: none, one, or several."""
         # The socket is most often named as the machine is: one question instead of many.
         path = self._place.directory / f"{name}.qmp"
-        if not is_pattern(name) and path.name == f"{name}.qmp" and is_socket(path):
-            machine = self._inspect_or_none(path, deadline)
-            if machine is not None and machine.name == name:
-                return [machine]
+        single = not is_pattern(name) and path.name == f"{name}.qmp"
+        if single and (self._place.far or is_socket(path)):
+            found = self._survey([path], deadline)
+            if found and found[0].name == name:
+                return found
         return matching(self.machines(deadline), name)
 
     def inspect(self, path: Path, deadline: Deadline) -> Machine:
@@ -260,9 +257,17 @@ class Qemu(Hypervisor):
         with self._monitor(machine, deadline) as monitor:
             display.set_password(monitor, password, valid_s, deadline)
 
+    def vsock_state(self, machine: Machine, deadline: Deadline) -> VsockState | None:
+        """Return how far the machine's vsock has come; None from a QEMU before 7.2."""
+        try:
+            with self._monitor(machine, deadline) as monitor:
+                return virtio.vsock_state(monitor, deadline)
+        except UnsupportedError:
+            return None
+
     @contextlib.contextmanager
     def _connect(self, path: Path, deadline: Deadline) -> Iterator[QmpClient]:
-        with self._place.explained(path), answers_checked(path):
+        with answers_checked(path):
             client = QmpClient.connect(self._place.socket(path), deadline)
         with client:
             yield client
@@ -281,17 +286,30 @@ class Qemu(Hypervisor):
     def _sockets(self) -> list[Path]:
         return self._place.sockets(".qmp")
 
-    def _inspect_or_none(self, path: Path, deadline: Deadline) -> Machine | None:
-        trouble: VmconnectError
+    def _survey(self, paths: Sequence[Path], deadline: Deadline) -> list[Machine]:
+        """Return the machines of the monitors that somebody serves."""
+        answers: Sequence[Machine | VmconnectError]
+        if self._place.far:
+            answers = [self._inspected(path, deadline) for path in paths]
+        else:
+            answers = survey(paths, self._place, deadline, _QUERY_TIMEOUT)
+        found = []
+        for path, answer in zip(paths, answers, strict=True):
+            if isinstance(answer, Machine):
+                found.append(answer)
+            elif not isinstance(answer, ConnectError) or isinstance(
+                answer.__cause__, PermissionError
+            ):
+                found.append(unknown(path, self._place, str(answer)))
+            # Else it is a socket file that its machine left behind.
+        return found
+
+    def _inspected(self, path: Path, deadline: Deadline) -> Machine | VmconnectError:
+        """Return what a monitor on another host says, or what went wrong."""
         try:
-            return self.inspect(path, deadline.sooner(_QUERY_TIMEOUT))
-        except ConnectError as error:
-            if not isinstance(error.__cause__, PermissionError):
-                return None  # A socket file that its machine left behind.
-            trouble = error
+            return self.inspect(path, deadline)
         except VmconnectError as error:
-            trouble = error
-        return unknown(path, self._place, str(trouble))
+            return error
 
 
 def _quit(monitor: QmpClient, deadline: Deadline) -> None:

@@ -29,6 +29,7 @@ __all__ = ["RestHypervisor"]
 _QUERY_TIMEOUT = 2.0
 _LOOK_SECONDS = 0.5
 _WAIT_SECONDS = 0.2
+_AT_ONCE = 64
 
 
 class RestHypervisor(Hypervisor):
@@ -50,7 +51,14 @@ class RestHypervisor(Hypervisor):
     def machines(self, deadline: Deadline) -> list[Machine]:
         """Return every machine, by name; one that does not answer has state UNKNOWN."""
         paths = self._place.sockets(f".{self.suffix}")
-        found = [self._inspect_or_none(path, deadline) for path in paths]
+        if len(paths) <= 1:
+            found = [self._inspect_or_none(path, deadline) for path in paths]
+        else:
+            from concurrent.futures import ThreadPoolExecutor
+
+            # One that hangs takes no time from the others.
+            with ThreadPoolExecutor(min(_AT_ONCE, len(paths))) as pool:
+                found = list(pool.map(lambda path: self._inspect_or_none(path, deadline), paths))
         return [machine for machine in found if machine is not None]
 
     def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
@@ -91,8 +99,7 @@ class RestHypervisor(Hypervisor):
         """Give the machine's client, and name the machine in what goes wrong."""
         path = self._place.path(machine)
         try:
-            with self._place.explained(path):
-                yield RestClient(self._place.socket(path), machine.name)
+            yield RestClient(self._place.socket(path), machine.name)
         except VmconnectError as error:
             raise error.with_machine(machine.name) from error.__cause__
 
