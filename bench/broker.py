@@ -83,15 +83,28 @@ def warm(peers: Peers, guest: Guest, number: int) -> list[Figure]:
 
 def cold(peers: Peers, number: int) -> list[Figure]:
     """Measure commands that make their own connections."""
-    stop_broker()
+    start_broker()
+
+    def without_session() -> float:
+        run([VMCONNECT, "sessions", "close", "--all"])
+        while json.loads(output([VMCONNECT, "sessions", "--json"])):
+            time.sleep(0.01)
+        return timed(lambda: run(ours()))()
+
     return in_turns(
         number,
         "first command, whole process",
         {
             "vmconnect exec --no-broker": timed(lambda: run(ours("--no-broker"))),
+            "vmconnect exec, a broker without a session": without_session,
             "ssh": timed(lambda: run(peers.ssh("true"))),
         },
     )
+
+
+def output(argv: list[str]) -> bytes:
+    """Return what a command writes."""
+    return subprocess.run(argv, check=True, capture_output=True, stdin=subprocess.DEVNULL).stdout
 
 
 class Process:
@@ -147,8 +160,7 @@ def idle_sessions(machine: DemoMachine, directory: Path, count: int, seconds: fl
         key = directory / f"key-{number}"
         key.symlink_to(machine.client_key)
         run(ours("-i", str(key)))
-    told = subprocess.run([VMCONNECT, "sessions", "--json"], check=True, capture_output=True).stdout
-    assert len(json.loads(told)) == count + 1
+    assert len(json.loads(output([VMCONNECT, "sessions", "--json"]))) == count + 1
     time.sleep(2)
     each = (broker.own_kib - before) / count
     cpu, switches = broker.cpu_s, broker.switches

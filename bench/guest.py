@@ -104,8 +104,10 @@ class Peers:
                 time.sleep(0.05)
             yield
         finally:
-            process.terminate()
-            process.wait()
+            # A signal between its look for one and its wait is not seen until the next.
+            while process.poll() is None:
+                process.terminate()
+                time.sleep(0.05)
 
 
 def run(argv: list[str]) -> None:

@@ -62,6 +62,10 @@ def _by_broker(argv: list[str]) -> int:
 
 
 def _alone() -> int:
+    import gc
+
+    # Imports make objects by the thousand, and no garbage: to look for it takes its time.
+    gc.set_threshold(50_000)
     from vmconnect.cli import main as command_line
 
     return command_line()

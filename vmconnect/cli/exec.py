@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -95,6 +94,8 @@ def run_in(
 def _exit_code(result: Result) -> int:
     if result.exit_code is not None:
         return result.exit_code
+    import signal
+
     number = getattr(signal, f"SIG{result.signal}", None)
     return 128 + number if isinstance(number, signal.Signals) else 255
 

@@ -60,6 +60,7 @@ class _Transport(paramiko.Transport):
     """
 
     exit_signals: dict[int, str]
+    _CLIENT_ID = "vmconnect"  # what we greet with
 
     def _channel_request(self: Any, message: paramiko.Message) -> None:
         # Called with the channel as ``self``, as paramiko's own handlers are.
@@ -167,8 +168,14 @@ class SshConnection:
         There is no error: a server that lets us have no more channels has none to spare.
         """
         with contextlib.suppress(*_REFUSALS):
-            if self._spare is None and self.alive:
-                self._spare = self._transport.open_session(timeout=timeout)
+            if self._spare is not None or not self.alive:
+                return
+            channel = self._transport.open_session(timeout=timeout)
+            with self._spare_lock:
+                if self._spare is None:
+                    self._spare = channel
+                    return
+            channel.close()
 
     def _take_spare(self) -> paramiko.Channel | None:
         with self._spare_lock:

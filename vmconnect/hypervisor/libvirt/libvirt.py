@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,7 +39,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_PNG_BYTES = 256 << 20
 
 # How often a medium is changed while the guest closes the tray under the daemon's hands.
-_TRAY_TRIES = 5
+_TRAY_TRIES, _TRAY_SECONDS = 10, 0.2
 _TRAY_CLOSED = "is not open"
 _READ_BYTES = 1 << 18
 _KEY_HOLD_MS = 50
@@ -335,9 +336,11 @@ class Libvirt(Hypervisor):
                     domain.updateDeviceFlags(text(disk), flag)
                     return
                 except self._library.libvirtError as error:
-                    # A guest, or its firmware, has closed the tray again before the daemon went on.
+                    # A guest, or its firmware, has closed the tray again, and the daemon has yet to
+                    # hear of it.
                     if not left or _TRAY_CLOSED not in str(error):
                         raise
+                time.sleep(_TRAY_SECONDS)
 
         self._ask(machine, change, deadline)
 
