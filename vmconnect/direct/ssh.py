@@ -171,11 +171,16 @@ class SshConnection:
             if self._spare is not None or not self.alive:
                 return
             channel = self._transport.open_session(timeout=timeout)
-            with self._spare_lock:
-                if self._spare is None:
-                    self._spare = channel
-                    return
-            channel.close()
+            if not self._keep_spare(channel):
+                channel.close()
+
+    def _keep_spare(self, channel: paramiko.Channel) -> bool:
+        """Keep a channel, unless one is kept already; return whether it is."""
+        with self._spare_lock:
+            kept = self._spare is None
+            if kept:
+                self._spare = channel
+        return kept
 
     def _take_spare(self) -> paramiko.Channel | None:
         with self._spare_lock:
