@@ -91,9 +91,10 @@ class _Interview:
             if not data:
                 raise ConnectionLostError("QEMU closed its monitor")
             messages = self._parser.receive(data)
-            if not self._greeted and messages:
-                check_greeting(messages.pop(0), self._name)
-                self._greeted = True
+            while messages and not self._greeted:
+                if "event" not in (greeting := messages.pop(0)):
+                    check_greeting(greeting, self._name)
+                    self._greeted = True
             for message in messages:
                 self._take(message)
             while len(self._answers) == len(self._asked):
