@@ -13,9 +13,11 @@
     |   +-- DisplayError            no display to open a window on
     +-- ConnectError                nobody answers at an endpoint
     +-- ConnectionLostError         a connection that was open has ended
+    |   +-- CommandLostError        ... while a command ran over it
     +-- DeadlineError               something took longer than it was given
     +-- ClosedError                 the caller closed the object before
     +-- StateError                  an operation that the present state does not allow
+    |   +-- MachineOffError         the machine is off, or gone: it can be waited for
     +-- ProtocolError               the far end sent what its protocol does not allow
     |   +-- RfbError                a VNC server did
     |   +-- QmpError                a QEMU monitor did
@@ -27,6 +29,7 @@
     +-- TrustError                  we refuse who the far end says it is
     |   +-- HostKeyUnknownError     first contact, and nobody accepted the key
     |   +-- HostKeyChangedError     not the key that is pinned to the machine
+    |   +-- MachineReplacedError    another machine is where this one was
     +-- HypervisorError             the hypervisor refused a command
     +-- GuestError                  the guest refused a request
 
@@ -36,11 +39,15 @@ original as ``__cause__``; none leaves the public API.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 __all__ = [
     "AmbiguousTargetError",
     "AuthenticationError",
     "CapabilityError",
     "ClosedError",
+    "CommandLostError",
     "ConnectError",
     "ConnectionLostError",
     "DeadlineError",
@@ -50,6 +57,8 @@ __all__ = [
     "HostKeyUnknownError",
     "HypervisorError",
     "MachineNotFoundError",
+    "MachineOffError",
+    "MachineReplacedError",
     "MissingDependencyError",
     "ProtocolError",
     "QmpError",
@@ -72,7 +81,11 @@ class VmconnectError(Exception):
 
     ``machine`` is the machine's name or the endpoint's address; a layer that knows it better
     than the one that raised may fill it in while the error passes (``with_machine``).
+    ``temporary`` says that the same may work later with nothing changed on our side: whoever
+    reconnects tries again.
     """
+
+    temporary: ClassVar[bool] = False
 
     def __init__(self, message: str, *, machine: str | None = None, hint: str | None = None):
         super().__init__(message)
@@ -102,6 +115,8 @@ class TargetError(VmconnectError):
 class MachineNotFoundError(TargetError):
     """No machine of that name is known here."""
 
+    temporary = True
+
 
 class AmbiguousTargetError(TargetError):
     """A name that more than one machine bears."""
@@ -130,12 +145,37 @@ class DisplayError(ResourceError):
 class ConnectError(VmconnectError):
     """Nobody answers at an endpoint, or the connection was refused."""
 
+    temporary = True
+
 
 class ConnectionLostError(VmconnectError, ConnectionError):
     """A connection that was open has ended before its work was done.
 
     Also a ``ConnectionError``, so that a library reading from a stream of ours understands it.
     """
+
+    temporary = True
+
+
+class CommandLostError(ConnectionLostError):
+    """A connection has ended under a command of which it is not known how it went on.
+
+    ``started`` is whether the guest had said that it runs; False means that it is not known. The
+    command is never run again by itself: it may have had its effect.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        argv: Sequence[str],
+        started: bool,
+        machine: str | None = None,
+        hint: str | None = None,
+    ):
+        super().__init__(message, machine=machine, hint=hint)
+        self.argv = tuple(argv)
+        self.started = started
 
 
 class DeadlineError(VmconnectError, TimeoutError):
@@ -144,6 +184,8 @@ class DeadlineError(VmconnectError, TimeoutError):
     Also a ``TimeoutError``, so that a library reading from a stream of ours understands it.
     """
 
+    temporary = True
+
 
 class ClosedError(VmconnectError):
     """The object was closed before, by its owner."""
@@ -151,6 +193,12 @@ class ClosedError(VmconnectError):
 
 class StateError(VmconnectError):
     """An operation or a transition that the present state does not allow."""
+
+
+class MachineOffError(StateError):
+    """The machine is off, or its hypervisor does not know it now; it may come back."""
+
+    temporary = True
 
 
 class ProtocolError(VmconnectError):
@@ -215,8 +263,14 @@ class HostKeyChangedError(TrustError):
     """The machine showed another host key than the one that is pinned to it."""
 
 
+class MachineReplacedError(TrustError):
+    """Another machine, by its UUID, is where this one was: nothing of this one's is told to it."""
+
+
 class HypervisorError(VmconnectError):
     """The hypervisor understood a command and refused it."""
+
+    temporary = True
 
 
 class GuestError(VmconnectError):

@@ -3,61 +3,73 @@
 from __future__ import annotations
 
 import shlex
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from vmconnect.channel import Channel, ChannelState
-from vmconnect.deadline import Deadline
-from vmconnect.direct.login import Login
+from vmconnect.channel import Channel, ChannelState, Lost
+from vmconnect.deadline import CancelScope, Deadline
+from vmconnect.direct.library import paramiko
+from vmconnect.direct.login import Login, Memory
 from vmconnect.direct.pump import Sink, drain, end_input, feed
 from vmconnect.direct.result import Result
 from vmconnect.direct.ssh import HostKeyCheck, SshConnection
 from vmconnect.direct.transfer import download, upload
 from vmconnect.errors import (
-    ClosedError,
-    ConnectError,
+    CommandLostError,
     ConnectionLostError,
     GuestError,
     VmconnectError,
 )
 from vmconnect.progress import Progress, Silent
+from vmconnect.retry import Heartbeat, Retry
 from vmconnect.streams import Stream
 
 __all__ = ["Guest", "Opener"]
 
 Opener = Callable[[Deadline], Stream]
+"""Finds the guest and dials it; asked for each connection anew."""
 
 # What `run` keeps in memory unless a sink takes the output.
 OUTPUT_LIMIT_BYTES = 256 << 20
 
 _FEED_BYTES = 1 << 18
-_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4)
+# How long a connection, and a command's start, are waited for if the caller has all the time.
+_READY_SECONDS = 60.0
+_START_SECONDS = 30.0
+_LOST_HINT = "did the guest power off or restart?"
 
 
 class Guest(Channel):
     """Commands and files in one guest, over SSH on whatever stream ``opener`` dials.
 
     Made by `Guest.open`. Calls may come from several threads: they run side by side on one
-    connection. When the connection is lost the call that was under way fails, and the next one
-    connects again.
+    connection. When it is lost, the calls under way fail, and say what is known of them; nothing
+    is run again by itself. With a `Retry` the channel comes back, and later calls wait for it.
     """
+
+    kind = "guest"
 
     def __init__(
         self,
         opener: Opener,
         machine: str,
-        login: Login,
+        login: Login | Callable[[], Login],
         check_host_key: HostKeyCheck,
         known_key_kinds: Sequence[str] = (),
+        *,
+        retry: Retry | None = None,
+        heartbeat: Heartbeat | None = None,
+        scope: CancelScope | None = None,
     ):
-        super().__init__(machine)
-        self.login = login
+        super().__init__(machine, retry, scope)
         self._opener = opener
+        self._login = login
+        self._memory = Memory()
         self._check_host_key = check_host_key
         self._known_key_kinds = known_key_kinds
-        self._connecting = threading.Lock()
+        self._heartbeat = heartbeat
         self._connection: SshConnection | None = None
 
     @classmethod
@@ -65,32 +77,43 @@ class Guest(Channel):
         cls,
         opener: Opener,
         machine: str,
-        login: Login,
+        login: Login | Callable[[], Login],
         check_host_key: HostKeyCheck,
         *,
         known_key_kinds: Sequence[str] = (),
         timeout: Deadline | float | None = 30.0,
         wait: bool = False,
+        retry: Retry | None = None,
+        heartbeat: Heartbeat | None = None,
+        scope: CancelScope | None = None,
     ) -> Guest:
         """Connect, check the host key and log in; ``wait`` retries while nobody answers yet.
 
+        ``login`` may be a way to find out who we are, asked for each connection. With ``retry``
+        the channel comes back by itself, and what a person has answered is used again.
+        ``heartbeat`` finds a guest out that is silent; ``scope`` ends the opening when it is
+        cancelled.
+
         Raises ConnectError, DeadlineError, SshError, TrustError, AuthenticationError.
         """
-        guest = cls(opener, machine, login, check_host_key, known_key_kinds)
-        try:
-            guest._connect(Deadline.of(timeout), wait=wait)
-        except VmconnectError as error:
-            guest._end(error)
-            raise
-        except BaseException:
-            guest.close()
-            raise
+        guest = cls(
+            opener,
+            machine,
+            login,
+            check_host_key,
+            known_key_kinds,
+            retry=retry,
+            heartbeat=heartbeat,
+            scope=scope,
+        )
+        guest._open(guest._scope.deadline(timeout), wait=wait)
         return guest
 
     @property
     def method(self) -> str:
         """How we logged in, such as ``key /home/me/.ssh/id_ed25519``."""
-        return self._connection.method if self._connection else ""
+        connection = self._connection
+        return connection.method if connection else ""
 
     def run(
         self,
@@ -108,15 +131,22 @@ class Guest(Channel):
         256 MiB. A command that is not found gives exit code 127, one that cannot be executed
         126, as the guest's shell says.
 
-        Raises ConnectionLostError when the guest goes away meanwhile, DeadlineError after
-        ``timeout`` (the command is then hung up on), GuestError for more output than is kept.
+        While the channel is lost it waits, for as long as ``timeout`` allows, and a minute
+        without one. Raises CommandLostError when the guest goes away meanwhile, DeadlineError
+        after ``timeout`` (the command is then hung up on), GuestError for more output than is
+        kept.
         """
         deadline = Deadline.of(timeout)
         started = time.perf_counter()
-        connection = self._connect(deadline)
-        channel = connection.open(shlex.join(argv), deadline.sooner(30.0))
+        connection, channel = self._channel(deadline)
         kept_out, kept_err = bytearray(), bytearray()
+        # It stays there if the connection ends under it: then `_drop` tells of it.
+        connection.under_way[channel] = shlex.join(argv)
         try:
+            try:
+                connection.execute(channel, shlex.join(argv), deadline.sooner(_START_SECONDS))
+            except ConnectionLostError as error:
+                raise self._lost(argv, error, started=False) from error.__cause__
             if stdin is None:
                 end_input(channel)
             else:
@@ -129,13 +159,20 @@ class Guest(Channel):
             )
             channel.status_event.wait(deadline.remaining())
             deadline.check("waiting for the command")
+            signal = connection.exit_signal(channel)
+            if channel.exit_status < 0 and signal is None:
+                raise self._no_status(argv, connection)
+        except CommandLostError:
+            raise
         except VmconnectError as error:
+            del connection.under_way[channel]
             raise error.with_machine(self.machine) from error.__cause__
+        except BaseException:
+            del connection.under_way[channel]
+            raise
         finally:
             channel.close()
-        signal = connection.exit_signal(channel)
-        if channel.exit_status < 0 and signal is None:
-            raise self._no_status(connection)
+        del connection.under_way[channel]
         return Result(
             argv=tuple(argv),
             exit_code=None if signal else channel.exit_status,
@@ -158,7 +195,7 @@ class Guest(Channel):
         It gets its name only when it is whole. Raises ResourceError for the local file,
         GuestError for the remote one, ConnectionLostError.
         """
-        connection = self._connect(Deadline.of(timeout))
+        connection = self._ready(Deadline.of(timeout))
         return upload(connection.sftp, local, remote, progress or Silent())
 
     def get(
@@ -170,70 +207,91 @@ class Guest(Channel):
         timeout: Deadline | float | None = 30.0,
     ) -> int:
         """Copy a file out of the guest and return its size in bytes; else as `put`."""
-        connection = self._connect(Deadline.of(timeout))
+        connection = self._ready(Deadline.of(timeout))
         return download(connection.sftp, remote, local, progress or Silent())
 
-    def close(self) -> None:
-        """End the channel and whatever runs over it."""
-        self._end()
+    def _connect(self, deadline: Deadline) -> None:
+        stream = self._opener(deadline)
+        try:
+            login = self._login() if callable(self._login) else self._login
+        except BaseException:
+            stream.close()
+            raise
+        self._connection = SshConnection(
+            stream,
+            self.machine,
+            replace(login, ask=self._memory.of(login.ask)),
+            self._check_host_key,
+            known_key_kinds=self._known_key_kinds,
+            timeout=deadline.sooner(_READY_SECONDS),
+        )
+
+    def _serve(self) -> VmconnectError:
+        connection = self._connection
+        if connection is None:
+            return self._ended()
+        return connection.wait_end(self._heartbeat)
+
+    def _drop(self) -> Lost:
         connection, self._connection = self._connection, None
+        if connection is None:
+            return Lost()
+        connection.close()
+        return Lost(uncertain=tuple(connection.under_way.values()))
+
+    def _hang_up(self) -> None:
+        connection = self._connection
         if connection is not None:
             connection.close()
 
-    def _connect(self, deadline: Deadline, *, wait: bool = False) -> SshConnection:
-        """Return a connection that stands, making one if need be."""
-        with self._connecting:
-            connection = self._connection
-            if connection is not None and not connection.alive:
-                self._lose(connection, connection.lost("idle"))
-                connection = None
-            if connection is not None and self.state is ChannelState.READY:
-                return connection
-            if self.state is ChannelState.CLOSED:
-                raise self.reason or ClosedError("the channel is closed", machine=self.machine)
-            if self.state is ChannelState.LOST:
-                self._enter(ChannelState.RECONNECTING)
-            try:
-                self._connection = self._dial(deadline.sooner(60.0), wait=wait)
-            except VmconnectError as error:
-                if self.state is ChannelState.RECONNECTING:
-                    self._enter(ChannelState.LOST, error)
-                raise error.with_machine(self.machine) from error.__cause__
-            self._enter(ChannelState.READY)
-            return self._connection
-
-    def _dial(self, deadline: Deadline, *, wait: bool) -> SshConnection:
-        attempt = 0
+    def _ready(self, deadline: Deadline) -> SshConnection:
+        """Return a connection that stands, as far as is known, waiting for it if need be."""
+        deadline = deadline.sooner(_READY_SECONDS)
         while True:
+            self.wait_ready(deadline)
+            connection = self._connection
+            if connection is not None and connection.alive:
+                return connection
+            # It has ended just now.
+            self._await_loss(deadline)
+
+    def _channel(self, deadline: Deadline) -> tuple[SshConnection, paramiko.Channel]:
+        """Return a connection with a channel on which nothing runs yet."""
+        while True:
+            connection = self._ready(deadline)
             try:
-                return SshConnection(
-                    self._opener(deadline),
-                    self.machine,
-                    self.login,
-                    self._check_host_key,
-                    known_key_kinds=self._known_key_kinds,
-                    timeout=deadline,
-                )
-            except (ConnectError, ConnectionLostError):
-                pause = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
-                left = deadline.remaining()
-                if not wait or (left is not None and left < pause):
-                    raise
-                attempt += 1
-                time.sleep(pause)
+                return connection, connection.open(deadline.sooner(_START_SECONDS))
+            except ConnectionLostError:
+                # Nothing was run, so nothing is run twice.
+                connection.close()
+                self._await_loss(deadline)
 
-    def _lose(self, connection: SshConnection, reason: VmconnectError) -> None:
-        connection.close()
-        self._connection = None
-        if self.state is ChannelState.READY:
-            self._enter(ChannelState.LOST, reason)
+    def _await_loss(self, deadline: Deadline) -> None:
+        """Wait until it is known to all that the connection has ended."""
+        self._states.wait_for(lambda state: state is not ChannelState.READY, deadline)
+        deadline.check("waiting for the guest")
 
-    def _no_status(self, connection: SshConnection) -> VmconnectError:
+    def _no_status(self, argv: Sequence[str], connection: SshConnection) -> VmconnectError:
         """Return why a command ended without telling how."""
         if connection.alive:
             return GuestError("the command ended without an exit status", machine=self.machine)
-        lost = connection.lost("the command ran")
-        self._lose(connection, lost)
+        return self._lost(argv, connection.lost("the command ran"), started=True)
+
+    def _lost(
+        self, argv: Sequence[str], error: ConnectionLostError, *, started: bool
+    ) -> VmconnectError:
+        """Return what is known of a command under which the connection has ended."""
+        if not self.alive and self.reason is None:
+            return self._ended()
+        known = "it had started; how it ended is not known" if started else "it may have started"
+        lost = CommandLostError(
+            f"{error.message}: {known}",
+            argv=argv,
+            started=started,
+            machine=self.machine,
+            hint=_LOST_HINT,
+        )
+        lost.__cause__ = error.__cause__
         return lost
 
     def _keeper(self, kept: bytearray) -> Sink:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Login"]
+__all__ = ["Login", "Memory"]
 
 
 def _nobody_to_ask(_prompt: str) -> str | None:
@@ -26,3 +26,21 @@ class Login:
     identity_files: tuple[Path, ...] = ()
     use_agent: bool = True
     ask: Callable[[str], str | None] = field(default=_nobody_to_ask, repr=False)
+
+
+class Memory:
+    """What a person has answered, so that he is not asked again; never shown."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, str] = {}
+
+    def of(self, ask: Callable[[str], str | None]) -> Callable[[str], str | None]:
+        """Return a way to ask that asks each question once."""
+
+        def remember(prompt: str) -> str | None:
+            answer = self._answers.get(prompt) or ask(prompt)
+            if answer is not None:
+                self._answers[prompt] = answer
+            return answer
+
+        return remember

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from vmconnect.errors import (
     TargetError,
     VmconnectError,
 )
+from vmconnect.retry import Heartbeat
 from vmconnect.streams import Stream
 
 __all__ = ["HostKeyCheck", "SshConnection"]
@@ -32,6 +34,9 @@ HostKeyCheck = Callable[[str, bytes], None]
 WINDOW_BYTES = 4 << 20
 PACKET_BYTES = 1 << 15
 SIGNAL_CHARACTERS = 32
+
+# How paramiko says that the connection ended under what was asked of it.
+_ENDED = ("ssh session not active", "unable to open channel", "negotiation failed", "no existing")
 
 # What paramiko has to say is in the exceptions; its log would reach the terminal.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -44,9 +49,15 @@ class _Socket:
     def __init__(self, stream: Stream):
         self._stream = stream
         self._closed = False
-        self.recv = stream.recv
         self.send = stream.send
         self.settimeout = stream.settimeout
+        self.heard_at = time.monotonic()
+        """When the far end last sent something."""
+
+    def recv(self, size: int) -> bytes:
+        data = self._stream.recv(size)
+        self.heard_at = time.monotonic()
+        return data
 
     def close(self) -> None:
         self._closed = True
@@ -56,10 +67,16 @@ class _Socket:
 class _Transport(paramiko.Transport):
     """paramiko's transport, which also keeps the signals that ended commands.
 
-    exit-signal (RFC 4254, section 6.10) is the one channel request that paramiko drops.
+    exit-signal (RFC 4254, section 6.10) is the one channel request that paramiko drops. And it
+    says in the same words that a server has thrown us out and that it is gone: ``dismissed`` tells.
     """
 
     exit_signals: dict[int, str]
+    dismissed = False
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        self.dismissed = True
+        super()._parse_disconnect(message)  # type: ignore[misc]
 
     def _channel_request(self: Any, message: paramiko.Message) -> None:
         # Called with the channel as ``self``, as paramiko's own handlers are.
@@ -71,6 +88,17 @@ class _Transport(paramiko.Transport):
             return
         message.packet.seek(start)
         self._handle_request(message)
+
+    def ask(self) -> None:
+        """Ask the server for an answer, be it that it knows no such request; do not wait for it.
+
+        What OpenSSH asks with (ServerAliveInterval): a request that no server grants.
+        """
+        message = paramiko.Message()
+        message.add_byte(paramiko.common.cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        cast("Any", self)._send_user_message(message)
 
     _channel_handler_table = {  # noqa: RUF012 (paramiko's own name and form)
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
@@ -102,10 +130,12 @@ class SshConnection:
         self.machine = machine
         self.login = login
         self.method = ""
+        self.under_way: dict[object, str] = {}
+        """The commands that run over it, as a shell would read them."""
         deadline = Deadline.of(timeout)
         self._socket = _Socket(stream)
         try:
-            with self._translated("logging in"):
+            with self._translated("logging in"), deadline.waking(self.close):
                 self._transport = _Transport(
                     cast("Any", self._socket),
                     default_window_size=WINDOW_BYTES,
@@ -125,22 +155,50 @@ class SshConnection:
         """Whether the connection still stands, as far as this end knows."""
         return self._transport.is_active()
 
-    def open(self, command: str, timeout: Deadline | float | None = 30.0) -> paramiko.Channel:
-        """Start ``command`` in the user's shell and return its channel.
+    def open(self, timeout: Deadline | float | None = 30.0) -> paramiko.Channel:
+        """Return a channel on which a command can be run; nothing runs yet.
 
         Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
         """
-        deadline = Deadline.of(timeout)
+        with self._translated("opening a channel"):
+            left = Deadline.of(timeout).remaining(at_most=3600)
+            return self._transport.open_session(timeout=left)
+
+    def execute(
+        self, channel: paramiko.Channel, command: str, timeout: Deadline | float | None = 30.0
+    ) -> None:
+        """Start ``command`` in the user's shell; when this returns it runs.
+
+        Raises as `open`; then it may run or not.
+        """
         with self._translated("starting a command"):
-            channel = self._transport.open_session(timeout=deadline.remaining(at_most=3600))
-            channel.settimeout(deadline.remaining())
-            try:
-                channel.exec_command(command.encode("utf-8", "surrogateescape"))
-            except BaseException:
-                channel.close()
-                raise
+            channel.settimeout(Deadline.of(timeout).remaining())
+            channel.exec_command(command.encode("utf-8", "surrogateescape"))
             channel.settimeout(None)
-            return channel
+
+    def wait_end(self, heartbeat: Heartbeat | None = None) -> ConnectionLostError:
+        """Return when the connection has ended, and how; it is closed then.
+
+        With a ``heartbeat`` that also is when the server is silent for too long.
+        """
+        transport = self._transport
+        if heartbeat is not None:
+            transport.packetizer.set_keepalive(heartbeat.interval_s, transport.ask)
+        most = heartbeat.most_s if heartbeat is not None else None
+        while transport.is_alive():
+            asked = time.monotonic()
+            transport.join(most and heartbeat.interval_s if heartbeat is not None else None)
+            # We may have been stopped ourselves, with the answer waiting to be read.
+            late = heartbeat is not None and time.monotonic() - asked > 3 * heartbeat.interval_s
+            silent = time.monotonic() - self._socket.heard_at
+            if most is not None and silent >= most and not late:
+                self.close()
+                return ConnectionLostError(
+                    f"the SSH server has not answered for {silent:.0f} seconds",
+                    machine=self.machine,
+                )
+        self.close()
+        return self.lost("nothing was asked of it")
 
     def exit_signal(self, channel: paramiko.Channel) -> str | None:
         """Return the name of the signal that ended the channel's command, without ``SIG``."""
@@ -195,6 +253,8 @@ class SshConnection:
                     hint="is sshd installed in the guest, and is the guest still starting?",
                 ) from error
             raise
+        if not cast("Any", self._transport).initial_kex_done:
+            raise DeadlineError("timed out while waiting for the SSH server's greeting")
 
     def _authenticate(self, deadline: Deadline) -> None:
         transport, user = self._transport, self.login.user
@@ -206,7 +266,8 @@ class SshConnection:
             except paramiko.BadAuthenticationType:
                 tried.append(description)
                 break  # Keys are not welcome at all.
-            except paramiko.AuthenticationException:
+            except paramiko.AuthenticationException as error:
+                self._check_refused(error, deadline)
                 tried.append(description)
                 if not transport.is_active():
                     break  # Too many attempts for this server.
@@ -218,7 +279,8 @@ class SshConnection:
             if secret is not None:
                 try:
                     transport.auth_password(user, secret)
-                except paramiko.AuthenticationException:
+                except paramiko.AuthenticationException as error:
+                    self._check_refused(error, deadline)
                     tried.append("a password")
                 else:
                     self.method = "password"
@@ -228,6 +290,15 @@ class SshConnection:
             machine=self.machine,
             hint="name another user with -l or a key with -i",
         )
+
+    def _check_refused(self, error: paramiko.AuthenticationException, deadline: Deadline) -> None:
+        """Raise what kept the server from refusing a login, if it has not refused it."""
+        if isinstance(error, paramiko.BadAuthenticationType):
+            return
+        if not self._transport.is_active() and not self._transport.dismissed:
+            raise self.lost("logging in") from error
+        if "timeout" in str(error).lower():
+            deadline.check("logging in")
 
     def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
         for path in self.login.identity_files:
@@ -270,7 +341,7 @@ class SshConnection:
         except paramiko.ChannelException as error:
             raise GuestError(f"refused while {doing}: {error}", machine=self.machine) from error
         except (paramiko.SSHException, paramiko.SFTPError) as error:
-            if not self._transport.is_active() and "session not active" in str(error).lower():
+            if not self._transport.is_active() and str(error).lower().startswith(_ENDED):
                 raise self.lost(doing) from error
             raise SshError(f"{error} while {doing}", machine=self.machine) from error
 

@@ -142,9 +142,32 @@ class Hypervisor:
                 return each
         return machine
 
+    def find_again(
+        self, machine: Machine, deadline: Deadline, *, elsewhere: bool = True
+    ) -> Machine | None:
+        """Return the machine as it is now, wherever it is now; None if there is none.
+
+        Where each machine has a socket of its own it may be another machine's by now, which is
+        then returned: the caller compares the identities. ``elsewhere`` looks for it at other
+        sockets too.
+        """
+        for each in self.machines(deadline):
+            if each.identity == machine.identity:
+                return each
+        return None
+
     def watch(self, deadline: Deadline) -> Watch:
         """Return a watch over all machines; it begins before this returns."""
         self._lacks(Capability.WATCH)
+
+    def follow(self, machine: Machine, deadline: Deadline) -> Watch:
+        """Return a watch over one machine, which keeps nobody from asking about it.
+
+        It goes on when the machine ends, and tells when it is back.
+        """
+        from vmconnect.hypervisor.watch import MachineWatch
+
+        return MachineWatch(self.watch(deadline), machine.identity)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Start the machine, from its saved state if it has one; one that is on is left alone."""

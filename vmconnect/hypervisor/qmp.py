@@ -178,7 +178,8 @@ class QmpClient:
         """Read once and sort what came into answers and `events`; raises as `execute` does."""
         deadline.check("waiting for QEMU's monitor")
         self._stream.settimeout(deadline.remaining())
-        data = self._stream.recv(_READ_BYTES)
+        with deadline.waking(self._stream.close):
+            data = self._stream.recv(_READ_BYTES)
         if not data:
             raise ConnectionLostError("QEMU closed its monitor", machine=self.machine)
         try:

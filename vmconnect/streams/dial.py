@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import (
@@ -82,26 +83,42 @@ def _connecting(endpoint: Endpoint) -> Iterator[None]:
 
 
 def _finish(
-    sock: socket.socket, address: str | tuple[int, int], endpoint: Endpoint, deadline: Deadline
+    sock: socket.socket, address: str | tuple[Any, ...], endpoint: Endpoint, deadline: Deadline
 ) -> socket.socket:
     try:
         with _connecting(endpoint):
             deadline.check(f"connecting to {endpoint}")
             sock.settimeout(deadline.remaining())
-            sock.connect(address)
+            with deadline.waking(lambda: _wake(sock)):
+                sock.connect(address)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
+def _wake(sock: socket.socket) -> None:
+    """Let a connect() in another thread fail."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
 def _connect_tcp(endpoint: Tcp, deadline: Deadline) -> socket.socket:
+    """Connect to the first of the host's addresses that answers."""
     with _connecting(endpoint):
         deadline.check(f"connecting to {endpoint}")
-        sock = socket.create_connection((endpoint.host, endpoint.port), deadline.remaining())
-        # Key presses are small writes that must not wait for more.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
+        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    for place, (family, kind, protocol, _name, address) in enumerate(found, 1):
+        try:
+            with _connecting(endpoint):
+                sock = socket.socket(family, kind, protocol)
+                # Key presses are small writes that must not wait for more.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return _finish(sock, address, endpoint, deadline)
+        except ConnectError:
+            if place == len(found):
+                raise
+    raise ConnectError(f"cannot connect to {endpoint}: it has no address")
 
 
 def _connect_unix(path: str, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
@@ -144,7 +161,8 @@ def _ask_hybrid(stream: SocketStream, endpoint: HybridVsock, deadline: Deadline)
             deadline.check(f"waiting for vsock port {endpoint.port}")
             stream.settimeout(deadline.remaining())
             # One byte at a time: what follows the line is the guest's.
-            byte = stream.recv(1)
+            with deadline.waking(stream.close):
+                byte = stream.recv(1)
             if not byte:
                 raise ConnectError(refused, machine=endpoint.path, hint=hint)
             answer += byte

@@ -122,6 +122,10 @@ class Engine:
         self.audible = False
         self.extended_buttons = False
         self.continuous = False
+        self.answers = 0
+        """How often the server has said again what the screen's size is (see `receipts`)."""
+        self.disturbances = 0
+        """How often something was sent that may make it do so."""
         self.clipboard = Clipboard()
         self.pull = pull
         self.encodings = tuple(encodings)
@@ -256,12 +260,14 @@ class Engine:
         self.encodings = tuple(numbers)
         self.walk.wavelet_level = wavelet_level(coarse_quality(self.encodings))
         self.send(messages.set_encodings(self.encodings))
+        self.disturbances += 1
         if self.pull and lossy and coarse_quality(self.encodings) is None:
             # What was lost before is wanted now.
             self.request_update(incremental=False)
 
     def request_update(self, incremental: bool = True) -> None:
         """Ask for the whole screen, or for what has changed of it."""
+        self.disturbances += not incremental
         size = self.framebuffer.width, self.framebuffer.height
         self.send(messages.framebuffer_update_request(incremental, 0, 0, *size))
 

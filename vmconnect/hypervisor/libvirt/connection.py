@@ -98,7 +98,12 @@ class Connection:
             raise ClosedError(f"the connection to {self.address.uri} is closed")
         call = _Call(function)
         self._calls.put(call)
-        if not call.done.wait(deadline.remaining()):
+        with deadline.waking(call.done.set):
+            done = call.done.wait(deadline.remaining())
+        if deadline.cancelled:
+            self.close()  # It may be stuck; it closes when it can.
+            raise ClosedError(f"closed while {self.address.uri} was asked", machine=machine)
+        if not done:
             self.close()
             hint = "is it stuck? systemctl restart libvirtd (or virtqemud); its machines run on"
             if self.address.remote:

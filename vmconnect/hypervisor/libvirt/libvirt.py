@@ -25,7 +25,7 @@ from vmconnect.hypervisor.libvirt.domain import Domain, element, read_domain, te
 from vmconnect.hypervisor.libvirt.watch import LibvirtWatch
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
-from vmconnect.hypervisor.watch import Watch
+from vmconnect.hypervisor.watch import MachineWatch, Watch
 from vmconnect.streams import SocketStream, Stream
 
 __all__ = ["Libvirt"]
@@ -99,6 +99,19 @@ class Libvirt(Hypervisor):
             watch.close()
             raise
         return watch
+
+    def find_again(
+        self, machine: Machine, deadline: Deadline, *, elsewhere: bool = True
+    ) -> Machine | None:
+        """Return the domain with the same UUID; None if it is not defined any more."""
+        try:
+            return self.refresh(machine, deadline)
+        except MachineNotFoundError:
+            return None
+
+    def follow(self, machine: Machine, deadline: Deadline) -> Watch:
+        """Return a watch over one domain."""
+        return MachineWatch(LibvirtWatch(self.address, deadline), machine.identity)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Start the domain, from its managed save if it has one."""

@@ -48,6 +48,8 @@ __all__ = ["Qemu"]
 
 _QUERY_TIMEOUT = 2.0
 _AT_ONCE = 16
+_LOOK_SECONDS = 0.25
+_SELDOM_SECONDS = 2.0
 
 
 class Qemu(Hypervisor):
@@ -103,6 +105,43 @@ class Qemu(Hypervisor):
         from vmconnect.hypervisor.qemu.watch import QemuWatch
 
         return QemuWatch(self._sockets, deadline)
+
+    def find_again(
+        self, machine: Machine, deadline: Deadline, *, elsewhere: bool = True
+    ) -> Machine | None:
+        """Return the machine at the same monitor's path, or with the same UUID at another's."""
+        path, found = _path(machine), None
+        try:
+            found = self.inspect(path, deadline)
+        except ConnectError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise
+        uuid = machine.uuid
+        if not elsewhere or uuid is None or (found is not None and found.uuid == uuid):
+            return found
+        moved = (each for each in self.machines(deadline) if each.uuid == uuid)
+        return next(moved, found)
+
+    def follow(self, machine: Machine, deadline: Deadline) -> Watch:
+        """Return a watch by the machine's second monitor, if it has one that nobody holds.
+
+        Else it asks the first one now and then: that one is everybody's.
+        """
+        from vmconnect.hypervisor.qemu.watch import QemuWatch
+        from vmconnect.hypervisor.watch import PollingWatch
+
+        path = _path(machine)
+        if is_socket(path.with_suffix(".events")):
+            watch = QemuWatch(lambda: [path], deadline, second_only=True)
+            if all(each.trouble is None for each in watch.machines):
+                return watch
+            watch.close()
+
+        def look(until: Deadline) -> list[Machine]:
+            found = self._inspect_or_none(path, until)
+            return [] if found is None else [found]
+
+        return PollingWatch(look, _LOOK_SECONDS, deadline, most=_SELDOM_SECONDS)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Start a machine that was started with ``-S``, or stands after its shutdown.

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from vmconnect.deadline import Deadline
+from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.hypervisor.machine import Machine
 from vmconnect.hypervisor.qemu.description import describe, unknown
@@ -31,6 +31,8 @@ __all__ = ["QemuWatch"]
 
 # How often the directory is looked at for machines that have come. Theirs are no events of QEMU's.
 _DIRECTORY_SECONDS = 1.0
+# The same, where it is one machine alone that is looked for.
+_MACHINE_SECONDS = 0.2
 _ATTACH_SECONDS = 2.0
 # A monitor that nobody holds greets at once: QEMU's main loop has nothing else to do.
 _GREETING_SECONDS = 0.3
@@ -46,10 +48,22 @@ _KINDS = {
 
 
 class QemuWatch(Watch):
-    """Events of all machines whose monitors ``sockets`` gives, also of those that come later."""
+    """Events of all machines whose monitors ``sockets`` gives, also of those that come later.
 
-    def __init__(self, sockets: Callable[[], Iterable[Path]], deadline: Deadline):
+    ``second_only`` leaves machines alone that have no second monitor, or none yet.
+    """
+
+    def __init__(
+        self,
+        sockets: Callable[[], Iterable[Path]],
+        deadline: Deadline,
+        *,
+        second_only: bool = False,
+    ):
         self._sockets = sockets
+        self._second_only = second_only
+        self._period = _MACHINE_SECONDS if second_only else _DIRECTORY_SECONDS
+        self._scope = CancelScope()
         self._selector = selectors.DefaultSelector()
         self._attached: dict[Path, tuple[QmpClient, Machine]] = {}
         self._waiting: dict[Path, SocketStream] = {}
@@ -81,12 +95,12 @@ class QemuWatch(Watch):
                     raise ClosedError("the watch is closed")
                 if deadline.passed:
                     raise DeadlineError("nothing happened in time")
-                ready = self._selector.select(deadline.remaining(at_most=_DIRECTORY_SECONDS))
+                ready = self._selector.select(deadline.remaining(at_most=self._period))
                 for key, _ in ready:
                     if key.data is not None:
                         self._read(key.data)
                 if not ready:
-                    self._look(Deadline(_ATTACH_SECONDS))
+                    self._look(self._scope.deadline(_ATTACH_SECONDS))
             return self._found.popleft()
 
     def close(self) -> None:
@@ -94,6 +108,7 @@ class QemuWatch(Watch):
         if self._closing.is_set():
             return
         self._closing.set()
+        self._scope.cancel()
         os.write(self._wake_write, b"x")
         if self._lock.acquire(blocking=False):  # else whoever waits in `next` clears up
             try:
@@ -122,6 +137,8 @@ class QemuWatch(Watch):
 
     def _attach(self, path: Path, deadline: Deadline) -> None:
         events = path.with_suffix(".events")
+        if self._second_only and not is_socket(events):
+            return
         try:
             stream = dial(Unix(str(events if is_socket(events) else path)), deadline)
         except VmconnectError:
@@ -133,7 +150,7 @@ class QemuWatch(Watch):
     def _greet(self, path: Path) -> None:
         stream = self._waiting.pop(path)
         self._selector.unregister(stream)
-        deadline = Deadline(_ATTACH_SECONDS)
+        deadline = self._scope.deadline(_ATTACH_SECONDS)
         try:
             client = QmpClient(stream, str(path), deadline)
         except VmconnectError:
@@ -154,7 +171,7 @@ class QemuWatch(Watch):
             return
         client, machine = self._attached[path]
         try:
-            client.receive(Deadline(_ATTACH_SECONDS))
+            client.receive(self._scope.deadline(_ATTACH_SECONDS))
         except VmconnectError:
             self._drain(client, machine)
             self._selector.unregister(client)

@@ -22,6 +22,7 @@ __all__ = ["RestHypervisor"]
 
 _QUERY_TIMEOUT = 2.0
 _LOOK_SECONDS = 0.5
+_SELDOM_SECONDS = 2.0
 _WAIT_SECONDS = 0.2
 
 
@@ -53,7 +54,28 @@ class RestHypervisor(Hypervisor):
 
     def watch(self, deadline: Deadline) -> Watch:
         """Return a watch that asks twice a second: these APIs have no events."""
-        return PollingWatch(self, _LOOK_SECONDS, deadline)
+        return PollingWatch(self.machines, _LOOK_SECONDS, deadline)
+
+    def find_again(
+        self, machine: Machine, deadline: Deadline, *, elsewhere: bool = True
+    ) -> Machine | None:
+        """Return the machine at the same socket: there it has its identity from."""
+        try:
+            with with_permission_hint(self._path(machine)):
+                return self.refresh(machine, deadline)
+        except ConnectError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise
+            return None
+
+    def follow(self, machine: Machine, deadline: Deadline) -> Watch:
+        """Return a watch that asks the one machine, the less often the longer nothing happens."""
+
+        def look(until: Deadline) -> list[Machine]:
+            found = self._inspect_or_none(self._path(machine), until)
+            return [] if found is None else [found]
+
+        return PollingWatch(look, _LOOK_SECONDS, deadline, most=_SELDOM_SECONDS)
 
     def checkpoints(self, machine: Machine, deadline: Deadline) -> list[Checkpoint]:
         """Return the checkpoints that were made by vmconnect, the oldest first."""
