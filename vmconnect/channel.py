@@ -247,7 +247,9 @@ class Channel:
     def _lose(self, reason: VmconnectError) -> None:
         """Go on without the connection; for good, if it cannot be made again."""
         lost = self._drop()
-        if self._retry is None or not reason.temporary:
+        if isinstance(reason, ClosedError):
+            self._end(None, lost)
+        elif self._retry is None or not reason.temporary:
             self._end(reason, lost)
         else:
             self._enter_if_open(ChannelState.LOST, reason, lost)

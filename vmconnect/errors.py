@@ -196,9 +196,16 @@ class StateError(VmconnectError):
 
 
 class MachineOffError(StateError):
-    """The machine is off, or its hypervisor does not know it now; it may come back."""
+    """The machine is off, or its hypervisor does not know it now; it may come back.
+
+    ``state`` is what it is, in a word that follows "it is": off, saved, crashed.
+    """
 
     temporary = True
+
+    def __init__(self, state: str, *, machine: str | None = None, hint: str | None = None):
+        super().__init__(f"it is {state}", machine=machine, hint=hint)
+        self.state = state
 
 
 class ProtocolError(VmconnectError):

@@ -80,10 +80,13 @@ def open_console(
     arguments: argparse.Namespace,
     timeout: float = 10.0,
     tap: Callable[[memoryview], object] | None = None,
+    *,
+    reconnect: bool = True,
+    at_once: bool = False,
 ) -> Console:
     """Attach to the console of the session's machine as the options say.
 
-    ``tap`` is `Session.console`'s.
+    ``tap``, ``reconnect`` and ``at_once`` are `Session.console`'s.
     """
     machine = session.machine
     # What came with the target is for this very machine.
@@ -113,4 +116,6 @@ def open_console(
         preference=preference,
         tap=tap,
         timeout=timeout,
+        reconnect=reconnect,
+        at_once=at_once,
     )

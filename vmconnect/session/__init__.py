@@ -6,8 +6,10 @@
     the machine or machines it means; what runs them
 `take_inventory`, `list_machines`
     the machines there are
-`connect`, `Session`
-    our relationship with one machine: opens its `Console` and its `Guest`
+`connect`, `Session`, `SessionState`
+    our relationship with one machine: opens its `Console` and its `Guest`, which come back
+`vmconnect.session.events`
+    what a session tells
 `TrustStore`, `HostKey`, `PublicKey`
     whose host key is whose
 `ask_on_terminal`
@@ -19,6 +21,7 @@ from vmconnect.session.inventory import Inventory, list_machines, take_inventory
 from vmconnect.session.key_store import PublicKey
 from vmconnect.session.resolve import hypervisor_of, resolve, resolve_all
 from vmconnect.session.session import Session, connect
+from vmconnect.session.states import SessionState
 from vmconnect.session.target import Target, parse_target
 from vmconnect.session.trust import HostKey, TrustStore
 
@@ -27,6 +30,7 @@ __all__ = [
     "Inventory",
     "PublicKey",
     "Session",
+    "SessionState",
     "Target",
     "TrustStore",
     "ask_on_terminal",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vmconnect.deadline import Deadline
-from vmconnect.errors import MachineNotFoundError, UnsupportedError
+from vmconnect.errors import ConnectError, MachineNotFoundError, UnsupportedError
 from vmconnect.hypervisor import Hypervisor, Machine, Qemu
 from vmconnect.hypervisor.lookup import choose, is_pattern
 from vmconnect.session.inventory import Inventory, ask_all, gathered, take_inventory
@@ -21,7 +21,7 @@ from vmconnect.session.target import (
 )
 from vmconnect.streams import Endpoint, Tcp
 
-__all__ = ["hypervisor_of", "resolve", "resolve_all"]
+__all__ = ["hypervisor_of", "resolve", "resolve_all", "resolve_or_expect"]
 
 # How long a search for a name waits for a hypervisor that does not answer: the machine is most
 # likely another's, and who named it waits for it.
@@ -38,6 +38,21 @@ def resolve(target: Target, timeout: Deadline | float | None = 10.0) -> Machine:
     found = _find(target, deadline)
     known = found if found.machines else _known(target, deadline)
     return _choose(target, found, known)
+
+
+def resolve_or_expect(target: Target, timeout: Deadline | float | None = 10.0) -> Machine:
+    """Return the machine that ``target`` means, as `resolve`; or one of which a socket is left.
+
+    That is off, and may come back where its socket is; all else of it is not known yet.
+    """
+    deadline = Deadline.of(timeout)
+    try:
+        return resolve(target, deadline)
+    except (MachineNotFoundError, ConnectError):
+        expected = _expected(target)
+        if expected is None:
+            raise
+        return expected
 
 
 def resolve_all(target: Target, timeout: Deadline | float | None = 10.0) -> list[Machine]:
@@ -96,6 +111,19 @@ def _find(target: Target, deadline: Deadline) -> Inventory:
         case NamedTarget(name):
             soon = deadline.sooner(_SEARCH_SECONDS)
             return gathered(ask_all(hypervisors(), lambda each: each.look_up(name, soon), soon))
+
+
+def _expected(target: Target) -> Machine | None:
+    """Return the machine that has left a socket behind, and does not serve it."""
+    match target:
+        case SocketTarget(_, path):
+            places, name = [_hypervisor_at(target)], Path(path).stem
+        case NamedTarget(name):
+            places = hypervisors()
+        case _:
+            return None
+    expected = [each for place in places if (each := place.expected(name)) is not None]
+    return expected[0] if len(expected) == 1 else None
 
 
 def _known(target: Target, deadline: Deadline) -> Inventory:

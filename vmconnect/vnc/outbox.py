@@ -90,13 +90,12 @@ class Outbox:
     def _run(self) -> None:
         while True:
             with self._changed:
-                called = self._changed.wait_for(
-                    lambda: self._pending or self._closing, self._period
-                )
+                self._changed.wait_for(lambda: self._pending or self._closing, self._period)
+                idle = not self._pending and not self._closing
                 data = bytes(self._pending)
                 self._pending.clear()
                 self._sending = bool(data)
-            if not called and self._tick is not None:
+            if idle and self._tick is not None:
                 self._tick()
                 continue
             if not data:

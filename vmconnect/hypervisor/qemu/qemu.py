@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,13 @@ class Qemu(Hypervisor):
         from vmconnect.hypervisor.qemu.watch import QemuWatch
 
         return QemuWatch(self._sockets, deadline)
+
+    def expected(self, name: str) -> Machine | None:
+        """Return the machine whose QEMU was killed, or is just starting: its socket is there."""
+        path = self._directory / f"{name}.qmp"
+        if path.parent != self._directory or not is_socket(path):
+            return None
+        return replace(unknown(path, ""), state=PowerState.OFF, trouble=None)
 
     def find_again(
         self, machine: Machine, deadline: Deadline, *, elsewhere: bool = True

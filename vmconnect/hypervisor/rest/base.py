@@ -15,7 +15,7 @@ from vmconnect.hypervisor.base import Checkpoint, Hypervisor
 from vmconnect.hypervisor.machine import Machine, PowerState
 from vmconnect.hypervisor.rest.http import RestClient
 from vmconnect.hypervisor.rest.snapshots import SnapshotStore
-from vmconnect.hypervisor.sockets import sockets_in, with_permission_hint
+from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
 from vmconnect.hypervisor.watch import PollingWatch, Watch
 
 __all__ = ["RestHypervisor"]
@@ -55,6 +55,13 @@ class RestHypervisor(Hypervisor):
     def watch(self, deadline: Deadline) -> Watch:
         """Return a watch that asks twice a second: these APIs have no events."""
         return PollingWatch(self.machines, _LOOK_SECONDS, deadline)
+
+    def expected(self, name: str) -> Machine | None:
+        """Return the machine whose hypervisor has ended: its socket is there."""
+        path = self._directory / f"{name}.{self.suffix}"
+        if path.parent != self._directory or not is_socket(path):
+            return None
+        return self._machine(path, name, PowerState.OFF)
 
     def find_again(
         self, machine: Machine, deadline: Deadline, *, elsewhere: bool = True
