@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmconnect.cli.trust_question import ask_trust
+from vmconnect.deadline import Deadline
 from vmconnect.session import Session, connect
 
 if TYPE_CHECKING:
@@ -37,13 +38,15 @@ def add_login_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=float,
         default=0.0,
-        help="keep trying that long, for a guest that is still starting",
+        help="keep trying that long, for a machine that is off or a guest that is starting",
     )
 
 
 def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
     """Connect to the target's guest as the options say; the caller closes the session."""
-    session = connect(arguments.target)
+    waits = arguments.wait > 0
+    deadline = Deadline(max(30.0, arguments.wait))
+    session = connect(arguments.target, deadline if waits else 10.0, wait=waits)
     try:
         return session, session.guest(
             user=arguments.user,
@@ -51,8 +54,8 @@ def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
             accept_host_key=lambda key: (
                 arguments.accept_new_host_key or ask_trust(session.machine.name, "host key", key)
             ),
-            timeout=max(30.0, arguments.wait),
-            wait=arguments.wait > 0,
+            timeout=deadline,
+            wait=waits,
         )
     except BaseException:
         session.close()
