@@ -22,7 +22,7 @@ from tests.ui.xvfb import Display, xvfb
 from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoMachine
 from vmconnect.direct import Guest
-from vmconnect.errors import ConnectionLostError, HostKeyChangedError
+from vmconnect.errors import CommandLostError, HostKeyChangedError
 from vmconnect.hypervisor import QmpClient
 from vmconnect.session import Session, TrustStore
 from vmconnect.streams import Unix
@@ -453,7 +453,7 @@ def test_power_off_in_the_midst_of_a_command(fresh_machine: type[DemoMachine]) -
         _out, err = process.communicate(timeout=WAIT)
         machine.wait(WAIT)
         with pytest.raises(vmconnect.VmconnectError):
-            guest.run(["true"])
+            guest.run(["true"], timeout=0.5)
     assert process.returncode == 255
     assert err.startswith(b"vmconnect: dusk: the connection broke while the command ran")
     assert err.count(b"\n") == 1
@@ -467,8 +467,9 @@ def test_a_guest_that_reboots_is_reached_again(fresh_machine: type[DemoMachine])
         console = session.console()
         guest = session.guest(timeout=WAIT, wait=True)
         before = guest.run(["cat", "/proc/sys/kernel/random/boot_id"]).text
-        with pytest.raises(ConnectionLostError):
+        with pytest.raises(CommandLostError, match="how it ended is not known") as caught:
             guest.run(["sh", "-c", "reboot; sleep 600"], timeout=WAIT)
+        assert caught.value.started
         again = session.guest(timeout=WAIT, wait=True)
         assert again.run(["cat", "/proc/sys/kernel/random/boot_id"]).text != before
         # The channel of before comes back by itself, and the console was never away.

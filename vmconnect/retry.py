@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vmconnect.deadline import Deadline
-from vmconnect.errors import VmconnectError
+from vmconnect.errors import DeadlineError, VmconnectError
 
 __all__ = ["Backoff", "Heartbeat", "Retry"]
 
@@ -112,14 +112,17 @@ class Retry:
     def attempt(self, action: Callable[[], T], deadline: Deadline) -> T:
         """Return what ``action`` returns, trying again while what it raises is temporary.
 
-        Raises what it raised last when the deadline has passed.
+        Raises what it raised last when the deadline has passed; that the time is over is not it.
         """
+        last: VmconnectError | None = None
         while True:
             try:
                 result = action()
             except VmconnectError as error:
+                if last is None or not (isinstance(error, DeadlineError) and deadline.passed):
+                    last = error
                 if not error.temporary or not self.wait(deadline):
-                    raise
+                    raise last from last.__cause__
             else:
                 self.succeeded()
                 return result

@@ -89,7 +89,10 @@ class SocketStream:
     def settimeout(self, seconds: float | None, /) -> None:
         """Bound each later call; None waits for ever."""
         # A timeout of zero would make the socket non-blocking; an overdue deadline still polls.
-        self._socket.settimeout(None if seconds is None else max(seconds, 0.001))
+        try:
+            self._socket.settimeout(None if seconds is None else max(seconds, 0.001))
+        except OSError as error:  # Another thread has closed it.
+            raise _translated(error, self.name) from error
 
     def shutdown_write(self) -> None:
         """Say that no more bytes will be sent; reading goes on."""

@@ -13,6 +13,9 @@ __all__ = ["Outbox"]
 _MOST_PENDING = 8 * 1024 * 1024
 """A server that reads so little is gone; the largest clipboard fits twice."""
 
+_PIECE = 64 * 1024
+"""What is handed to the stream at a time: of what is cut, no more is uncertain."""
+
 
 class Outbox:
     """Sends in order, without ever making the caller wait.
@@ -92,8 +95,8 @@ class Outbox:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending or self._closing, self._period)
                 idle = not self._pending and not self._closing
-                data = bytes(self._pending)
-                self._pending.clear()
+                data = bytes(self._pending[:_PIECE])
+                del self._pending[:_PIECE]
                 self._sending = bool(data)
             if idle and self._tick is not None:
                 self._tick()
