@@ -54,7 +54,7 @@ class Locator:
         self._begin = begin
         self._asking = threading.Lock()
         self._fresh_until = time.monotonic() + _FIRST_SECONDS if machine.state in _LIVE else 0.0
-        self._searched_at = float("-inf")
+        self._searched_at = self._answered_at = float("-inf")
         self._closed = False
         self._hypervisor: Hypervisor | None
         try:
@@ -98,7 +98,7 @@ class Locator:
         if not self._asking.acquire(timeout=-1 if left is None else left):
             deadline.check("waiting for the hypervisor")
         try:
-            if self._fresh_until - _FRESH_SECONDS > asked:
+            if self._answered_at > asked:
                 return self._machine
             if self._closed:
                 raise ClosedError("the session is closed", machine=name)
@@ -110,7 +110,8 @@ class Locator:
                 raise
             before, self._machine = self._machine, found
             told(before, found)
-            self._fresh_until = time.monotonic() + _FRESH_SECONDS
+            self._answered_at = time.monotonic()
+            self._fresh_until = self._answered_at + _FRESH_SECONDS
             return found
         finally:
             self._asking.release()

@@ -1,0 +1,46 @@
+"""Machines to be killed and started again, in a runtime directory that only they are in."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.session.restartable import Restartable, restartable
+from vmconnect.paths import runtime_directory
+
+
+@pytest.fixture
+def rooms(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give a runtime directory of the test's own."""
+    with tempfile.TemporaryDirectory(prefix="vmc-") as name:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", name)
+        yield runtime_directory()
+
+
+@pytest.fixture
+def web01(rooms: Path) -> Iterator[Restartable]:
+    """Give a machine with nothing in it but firmware; it is not started."""
+    with restartable(rooms) as machine:
+        yield machine
+
+
+def our_threads() -> list[str]:
+    """Return the names of the threads of sessions; libvirt's one loop is for all, and for good."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [
+        name
+        for name in names
+        if name.startswith("vmconnect") and name != "vmconnect libvirt events"
+    ]
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fail if a session has left threads."""
+    before = our_threads()
+    yield
+    assert our_threads() == before
