@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.session.restartable import Restartable, restartable
+from vmconnect.deadline import Deadline
 from vmconnect.paths import runtime_directory
+
+PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -43,4 +47,9 @@ def nothing_left() -> Iterator[None]:
     """Fail if a session has left threads."""
     before = our_threads()
     yield
+    deadline = Deadline(PATIENCE)
+    # Calls into libvirt end when libvirt ends them.
+    while any(name.startswith("vmconnect qemu") for name in our_threads()):
+        deadline.check("waiting for libvirt")
+        time.sleep(0.01)
     assert our_threads() == before

@@ -56,10 +56,12 @@ class Restartable:
         events: bool = False,
         stem: str | None = None,
         stopped: bool = False,
+        within: tuple[str, ...] = (),
     ) -> Path:
         """Start QEMU and return when it answers, and where its VNC server is by default.
 
-        ``identity`` is another UUID, ``stem`` another name of its monitor's socket.
+        ``identity`` is another UUID, ``stem`` another name of its monitor's socket, ``within`` a
+        command that runs it.
         """
         self._starts += 1
         base = self.directory / f"{self.name}.{self._starts}"
@@ -78,7 +80,7 @@ class Restartable:
         if events:
             argv += ["-qmp", f"unix:{monitor.with_suffix('.events')},server=on,wait=off"]
         argv += ["-S"] if stopped else []
-        self.process = subprocess.Popen([*argv, *options])
+        self.process = subprocess.Popen([*within, *argv, *options])
         deadline = Deadline(PATIENCE)
         while True:
             deadline.check("waiting for QEMU")

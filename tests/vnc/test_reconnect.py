@@ -583,6 +583,7 @@ def test_a_server_of_this_host_may_stand_still(place: Place) -> None:
     with place.console() as console:
         reader = Reader(place.last)
         reader.answering = False
+        console.type("x")
         eventually(lambda: reader.asked >= 1)
         time.sleep(0.3)
         assert console.state is ChannelState.READY

@@ -165,6 +165,7 @@ class Connection:
             if not self.engine.resizable or self.ended is not None:
                 return False
             if self._receipts.ask(time.monotonic()):
+                self.engine.asked = True
                 self._outbox.put(self.engine.seal(QUESTION))
         return True
 
@@ -205,7 +206,8 @@ class Connection:
         asked_at, silent = self._receipts.asked_at, now - self._heard_at
         try:
             if asked_at is None:
-                if self._receipts.pending or silent >= heartbeat.interval_s:
+                wondering = patience is not None and silent >= heartbeat.interval_s
+                if wondering or self._receipts.pending:
                     self.ask()
             # We may have been stopped ourselves, with the answer waiting to be read.
             elif patience is not None and min(silent, now - asked_at) >= patience and not late:

@@ -445,8 +445,10 @@ class Console(Channel):
         while connection.confirmed < wanted:
             pulses = self._pulses
             if connection.ended is not None:
+                self._await_loss(connection)
                 raise self._not_connected("the connection was lost before all had been read")
-            if not connection.ask():
+            # What a server can be asked it tells before its first picture.
+            if not connection.ask() and self.framebuffer.drawn:
                 raise UnsupportedError(
                     "its VNC server cannot be asked what it has read", machine=self.machine
                 )
@@ -498,10 +500,23 @@ class Console(Channel):
     def _connected(self) -> Connection:
         """Return the connection; raises if there is none."""
         connection = self._connection
+        if connection is not None and connection.ended is not None:
+            self._await_loss(connection)
         self._check_open()
         if connection is None or connection.ended is not None:
             raise self._not_connected("the console is not connected")
         return connection
+
+    def _await_loss(self, connection: Connection) -> None:
+        """Wait until it is known to all that the connection has ended.
+
+        Whoever hears of it looks at the state next, or waits for it to be READY again.
+        """
+        if threading.current_thread() is not self._thread:
+            self._states.wait_for(
+                lambda state: state is not ChannelState.READY or self._connection is not connection,
+                Deadline(_NOTICING),
+            )
 
     def _not_connected(self, what: str) -> VmconnectError:
         reason = self.reason
@@ -514,11 +529,7 @@ class Console(Channel):
         try:
             connection.send(data, what)
         except VmconnectError as error:
-            if threading.current_thread() is not self._thread:
-                # Whoever hears of it looks at the state next.
-                self._states.wait_for(
-                    lambda state: state is not ChannelState.READY, Deadline(_NOTICING)
-                )
+            self._await_loss(connection)
             raise error.with_machine(self.machine) from error.__cause__
 
     def _tell(self, events: list[Event]) -> None:

@@ -27,7 +27,7 @@ from vmconnect.vnc import messages
 from vmconnect.vnc.credentials import Credentials
 from vmconnect.vnc.damage import DamageList
 from vmconnect.vnc.encodings import OFFERED, Rectangle, coarse_quality, wavelet_level
-from vmconnect.vnc.events import Event, LedState, Screen
+from vmconnect.vnc.events import Damage, Event, LedState, Screen
 from vmconnect.vnc.extensions import Clipboard
 from vmconnect.vnc.extensions.continuous_updates import enable_continuous_updates
 from vmconnect.vnc.framebuffer import MAX_PIXELS, MAX_SIDE, Framebuffer, Pixels
@@ -53,6 +53,7 @@ MAX_UNSENT_BYTES = 8 * 1024 * 1024
 """A server that asks for more than this at once, by fences or for our clipboard, is broken."""
 
 _U32 = struct.Struct(">I")
+_CORNER = 16
 
 
 class Engine:
@@ -126,6 +127,8 @@ class Engine:
         """How often the server has said again what the screen's size is (see `receipts`)."""
         self.disturbances = 0
         """How often something was sent that may make it do so."""
+        self.asked = False
+        """Whether an update of the screen's first pixel may come that shows nothing new."""
         self.clipboard = Clipboard()
         self.pull = pull
         self.encodings = tuple(encodings)
@@ -330,6 +333,17 @@ class Engine:
         """Return the words of the framebuffer in a rectangle that lies in it."""
         x, y = rectangle.x, rectangle.y
         return self.framebuffer.pixels[y : y + rectangle.height, x : x + rectangle.width]
+
+    def corner(self) -> Pixels:
+        """Return a copy of what may come of the screen's first pixel: QEMU sends 16 in a row."""
+        return self.framebuffer.pixels[:1, :_CORNER].copy()
+
+    def is_corner(self, areas: Sequence[Damage]) -> bool:
+        """Return whether that is all that the areas are."""
+        return all(
+            not area.x and not area.y and area.width <= _CORNER and area.height == 1
+            for area in areas
+        )
 
     def check_cancelled(self) -> None:
         """Raise ClosedError if another thread has called `cancel`."""

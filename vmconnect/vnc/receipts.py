@@ -2,8 +2,9 @@
 
 RFB has no acknowledgements. But a server that has ExtendedDesktopSize answers a request for the
 whole of an area with the screen's size (rfbproto, "ExtendedDesktopSize Pseudo-encoding"), and reads
-what it is sent in order. So a request for the whole of nothing, a *question*, costs no picture, and
-its answer says that all that was sent before it has been read.
+what it is sent in order. So a request for the screen's first pixel, a *question*, costs hardly
+anything, and its answer says that all that was sent before it has been read. (Not for no pixel at
+all: QEMU 7.2 answers that too, and sends no update ever after.)
 
 The answers bear no names: one to another request, or one that nobody asked for, must not be taken
 for one to ours. So an answer counts only if nothing else that may bring one has been sent for a
@@ -19,7 +20,7 @@ from vmconnect.vnc.messages import framebuffer_update_request
 
 __all__ = ["QUESTION", "Receipts"]
 
-QUESTION = framebuffer_update_request(False, 0, 0, 0, 0)
+QUESTION = framebuffer_update_request(False, 0, 0, 1, 1)
 
 # How long answers to other requests may still come (seconds).
 _SETTLED = 1.0
