@@ -13,7 +13,7 @@ from vmconnect.vnc import Console
 __all__ = ["Notice", "draw_notice", "notice_of"]
 
 _CHARACTERS = 160
-_HEADING_PIXELS, _DETAIL_PIXELS = 24, 17
+_HEADING_PIXELS, _DETAIL_PIXELS = 24, 19
 _HEADING, _DETAIL, _PANEL, _EDGE = (235, 240, 245), (165, 175, 190), (24, 29, 37), (70, 80, 95)
 # How much of the old picture is left, of 255.
 _SHADE = 170

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, ConnectionLostError, VmconnectError
 from vmconnect.retry import Heartbeat
 from vmconnect.streams import Stream
@@ -52,6 +53,7 @@ class Connection:
         self._heartbeat = heartbeat
         # Encrypted bytes have to go in the order in which they were encrypted.
         self._sealing = threading.Lock()
+        self._answered = threading.Condition(self._sealing)
         now = time.monotonic()
         self._heard_at = self._ticked_at = now
         self._receipts = Receipts(now)
@@ -119,6 +121,7 @@ class Connection:
                     if engine.answers != answers:
                         answers = engine.answers
                         self._receipts.answer()
+                        self._answered.notify_all()
                 tell(events)
         except VmconnectError as error:
             return self.fail(error)
@@ -154,18 +157,31 @@ class Connection:
         """How many inputs were sent."""
         return self._receipts.sent
 
-    @property
-    def confirmed(self) -> int:
-        """How many of them, from the first, the server has read for certain."""
-        return self._receipts.confirmed
+    def wait_confirmed(self, wanted: int, deadline: Deadline) -> bool:
+        """Wait until the server has read so many of them for certain; return whether it has.
 
-    def ask(self) -> bool:
-        """Ask which input was read, unless that is being asked; return whether that can be."""
+        It is asked at once, if it has not, and that was not asked already.
+        """
+        if self._receipts.confirmed < wanted:
+            self.ask()
+        with self._answered:
+            self._answered.wait_for(
+                lambda: self._receipts.confirmed >= wanted or self.ended is not None,
+                deadline.remaining(),
+            )
+            return self._receipts.confirmed >= wanted
+
+    def ask(self, *, anyway: bool = False) -> bool:
+        """Ask which input was read, unless that is being asked; return whether that can be.
+
+        While the answer would not count it is not asked, if not ``anyway``.
+        """
         with self._sealing:
             if not self.engine.resizable or self.ended is not None:
                 return False
-            if self._receipts.ask(time.monotonic()):
-                self.engine.asked = True
+            now = time.monotonic()
+            if (anyway or self._receipts.settled(now)) and self._receipts.ask(now):
+                self.engine.asked += 1
                 self._outbox.put(self.engine.seal(QUESTION))
         return True
 
@@ -173,6 +189,7 @@ class Connection:
         """End the connection because of ``error``, and return what has ended it first."""
         with self._sealing:
             self.ended = ended = self.ended or error
+            self._answered.notify_all()
         self._outbox.finish(0)
         self._stream.close()
         return ended
@@ -208,7 +225,7 @@ class Connection:
             if asked_at is None:
                 wondering = patience is not None and silent >= heartbeat.interval_s
                 if wondering or self._receipts.pending:
-                    self.ask()
+                    self.ask(anyway=wondering)
             # We may have been stopped ourselves, with the answer waiting to be read.
             elif patience is not None and min(silent, now - asked_at) >= patience and not late:
                 raise ConnectionLostError(

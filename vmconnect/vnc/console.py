@@ -442,8 +442,7 @@ class Console(Channel):
         deadline = Deadline.of(timeout)
         connection = self._connected()
         wanted = connection.sent
-        while connection.confirmed < wanted:
-            pulses = self._pulses
+        while not connection.wait_confirmed(wanted, deadline.sooner(_ASKING)):
             if connection.ended is not None:
                 self._await_loss(connection)
                 raise self._not_connected("the connection was lost before all had been read")
@@ -453,7 +452,6 @@ class Console(Channel):
                     "its VNC server cannot be asked what it has read", machine=self.machine
                 )
             deadline.check("waiting for the VNC server to read what it was sent")
-            self._wait_pulse(pulses, deadline.sooner(_ASKING))
 
     # The connection's life.
 
@@ -546,7 +544,8 @@ class Console(Channel):
                         subscriber(event)
                     except Exception:  # noqa: BLE001 (its mistake must not end the console)
                         _LOG.exception("a subscriber of %s failed at %s", self.machine, event)
-        self._wake()
+        if events:
+            self._wake()
 
     def _wake(self) -> None:
         with self._pulse:

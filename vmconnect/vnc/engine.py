@@ -127,8 +127,8 @@ class Engine:
         """How often the server has said again what the screen's size is (see `receipts`)."""
         self.disturbances = 0
         """How often something was sent that may make it do so."""
-        self.asked = False
-        """Whether an update of the screen's first pixel may come that shows nothing new."""
+        self.asked = 0
+        """How many updates of the screen's first pixel may come that show nothing new."""
         self.clipboard = Clipboard()
         self.pull = pull
         self.encodings = tuple(encodings)

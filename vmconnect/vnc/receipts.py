@@ -67,6 +67,10 @@ class Receipts:
         """Note that something is sent which may bring what looks like an answer."""
         self._disturbed_at = now
 
+    def settled(self, now: float) -> bool:
+        """Return whether the answer to a question asked now would count."""
+        return self._disturbed_at <= now - _SETTLED
+
     def ask(self, now: float) -> bool:
         """Note that a question is sent now; False if one is under way, and none is to be."""
         if self.asked_at is not None:
@@ -78,7 +82,7 @@ class Receipts:
         """Note that an answer has come."""
         if self.asked_at is None:
             return
-        if self._disturbed_at <= self.asked_at - _SETTLED:
+        if self.settled(self.asked_at):
             self.confirmed = self._asked_after
             while self._kept and self._kept[0].number <= self.confirmed:
                 self._kept.popleft()

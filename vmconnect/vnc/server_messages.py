@@ -49,7 +49,7 @@ def _framebuffer_update(engine: Engine) -> Reading[None]:
             engine.rectangles_left -= 1
     areas = engine.damage.take()
     if corner is not None and areas and engine.is_corner(areas):
-        engine.asked = False
+        engine.asked -= 1
         if np.array_equal(corner, engine.corner()):
             areas = ()  # Nobody is told of what came only because we asked.
     framebuffer.end_update(drawn=bool(areas))
