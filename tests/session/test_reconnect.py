@@ -19,16 +19,23 @@ from tests.conftest import BOOT_SECONDS
 from tests.session.cuttable import Link, link
 from tests.session.heard import Heard
 from tests.session.restartable import restartable
-from vmconnect.channel import ChannelState
+from vmconnect.channel import ChannelState, StateChange
 from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoImage, DemoMachine
-from vmconnect.direct import Guest
-from vmconnect.errors import CommandLostError, ConnectionLostError, DeadlineError
+from vmconnect.direct import Guest, Login
+from vmconnect.errors import (
+    AuthenticationError,
+    CommandLostError,
+    ConnectionLostError,
+    DeadlineError,
+    HostKeyChangedError,
+    VmconnectError,
+)
 from vmconnect.hypervisor import QmpClient
-from vmconnect.retry import Heartbeat
+from vmconnect.retry import Backoff, Heartbeat, Retry
 from vmconnect.session import Session, SessionState
 from vmconnect.session.events import ChannelBack, ChannelLost, MachineReset
-from vmconnect.streams import Unix
+from vmconnect.streams import HybridVsock, Stream, Tcp, Unix, dial
 from vmconnect.vnc import Console
 
 pytestmark = [pytest.mark.guest, pytest.mark.usefixtures("nothing_left")]
@@ -213,6 +220,75 @@ def test_commands_that_were_acknowledged_have_their_effect_exactly_once(
     losses = heard.of(ChannelLost)
     assert [event.uncertain[0].startswith("sh -c") for event in losses] == [True] * 4
     killer.run(["rm", "/tmp/done"])
+
+
+def test_a_guest_behind_a_link_that_goes_silent(
+    demo_machine: DemoMachine, session: Session
+) -> None:
+    """Commands end when nobody answers any more, and the channel is back when somebody does."""
+    note = session.machine.note
+    with link(demo_machine.vsock_path) as silent:
+
+        def opener(deadline: Deadline) -> Stream:
+            stream = dial(Tcp("127.0.0.1", silent.port), deadline)
+            stream.settimeout(deadline.remaining())
+            stream.sendall(b"CONNECT 22\n")
+            while stream.recv(1) != b"\n":
+                pass
+            return stream
+
+        login = Login("root", (Path(note.identity_file or ""),), use_agent=False)
+        retry = Retry(Backoff(0.05, 0.1))
+        with Guest.open(
+            opener, "far", login, lambda _kind, _key: None, retry=retry, heartbeat=QUICK
+        ) as guest:
+            changes: list[StateChange] = []
+            guest.on_state(changes.append)
+            assert guest.run(["echo", "here"], timeout=WAIT).text == "here\n"
+            # It may be silent for longer than that, if it answers when it is asked.
+            assert guest.run(["sh", "-c", "sleep 1.5; echo on"], timeout=WAIT).text == "on\n"
+            timer = threading.Timer(0.2, silent.freeze)
+            timer.start()
+            with pytest.raises(CommandLostError, match="far: the connection broke"):
+                guest.run(["sleep", "60"], timeout=WAIT)
+            timer.join()
+            assert "has not answered for" in str(changes[0].reason)
+            assert changes[0].lost.uncertain == ("sleep 60",)
+            silent.thaw()
+            assert guest.run(["echo", "back"], timeout=WAIT).text == "back\n"
+
+
+@pytest.mark.parametrize("reason", [AuthenticationError, HostKeyChangedError])
+def test_who_is_refused_does_not_come_again(
+    demo_machine: DemoMachine, session: Session, reason: type[VmconnectError]
+) -> None:
+    """The second time the guest refuses us, or we refuse it: that is the end, and no more tries."""
+    key = Path(session.machine.note.identity_file or "")
+    times: list[int] = []
+
+    def login() -> Login:
+        times.append(1)
+        wrong = len(times) > 1 and reason is AuthenticationError
+        return Login("root", () if wrong else (key,), use_agent=False)
+
+    def check(_kind: str, _key: bytes) -> None:
+        if len(times) > 1 and reason is HostKeyChangedError:
+            raise HostKeyChangedError("it was another one before")
+
+    with Guest.open(
+        lambda deadline: dial(HybridVsock(str(demo_machine.vsock_path), 22), deadline),
+        "web01",
+        login,
+        check,
+        retry=Retry(Backoff(0.01, 0.01)),
+    ) as guest:
+        with pytest.raises(CommandLostError):
+            guest.run(["sh", "-c", "kill -9 $PPID; sleep 60"], timeout=WAIT)
+        with pytest.raises(reason, match="web01: "):
+            guest.run(["true"], timeout=WAIT)
+        assert guest.state is ChannelState.CLOSED
+        assert isinstance(guest.reason, reason)
+    assert len(times) == 2
 
 
 def test_calls_wait_for_the_guest_within_their_deadline(session: Session, guest: Guest) -> None:
