@@ -477,15 +477,16 @@ def test_a_person_who_is_asked_holds_nobody_up(place: Place) -> None:
 class Reader(threading.Thread):
     """Hears all that the console sends to a server, and answers its questions while it is to."""
 
-    def __init__(self, server: Server, width: int = WIDTH, height: int = HEIGHT) -> None:
+    def __init__(self, server: Server, *, resizable: bool = True) -> None:
         super().__init__()
         self.heard = bytearray()
         self.answering = True
         self.asked = 0
         self._server = server
-        screen = words(0, 0) + words(0, 0) + words(width, height) + long(0)
-        self.answer = update(rectangle(0, 0, width, height, -308, b"\1\0\0\0" + screen))
-        server.say(self.answer)  # It can be asked.
+        screen = words(0, 0) + words(0, 0) + words(WIDTH, HEIGHT) + long(0)
+        self.answer = update(rectangle(0, 0, WIDTH, HEIGHT, -308, b"\1\0\0\0" + screen))
+        if resizable:
+            server.say(self.answer)  # It can be asked.
         self.start()
 
     def run(self) -> None:
@@ -576,6 +577,26 @@ def test_a_server_that_says_nothing_is_given_up(place: Place) -> None:
         reader.join()
         place.welcome()
         console.wait_ready(PATIENCE)
+
+
+@pytest.mark.parametrize("resizable", [False, True])
+def test_a_server_that_answers_with_pixels_alone_is_there(place: Place, resizable: bool) -> None:
+    """As one that does not say its size again; and what it sends shows nowhere."""
+    place.heartbeat = Heartbeat(0.05, 0.2)
+    with place.console() as console:
+        reader = Reader(place.last, resizable=resizable)
+        pixels = noise(WIDTH, HEIGHT)[:1, :1]
+        reader.answer = update(raw(0, 0, pixels))
+        events: list[Event] = []
+        console.subscribe(events.append)
+        if resizable:
+            until(console, ChannelState.LOST)  # It has said that it would.
+        else:
+            eventually(lambda: reader.asked >= 8)
+            assert console.state is ChannelState.READY
+            assert not events
+        hang_up(place.all[0])
+        reader.join()
 
 
 def test_a_server_of_this_host_may_stand_still(place: Place) -> None:

@@ -174,10 +174,11 @@ class Connection:
     def ask(self, *, anyway: bool = False) -> bool:
         """Ask which input was read, unless that is being asked; return whether that can be.
 
-        While the answer would not count it is not asked, if not ``anyway``.
+        While the answer would not count it is not asked, if not ``anyway``: a server that says
+        anything after it is there.
         """
         with self._sealing:
-            if not self.engine.resizable or self.ended is not None:
+            if self.ended is not None or not (self.engine.resizable or anyway):
                 return False
             now = time.monotonic()
             if (anyway or self._receipts.settled(now)) and self._receipts.ask(now):
@@ -219,6 +220,10 @@ class Connection:
         if heartbeat is None or self.engine.state is not State.NORMAL:
             return
         now, patience = time.monotonic(), heartbeat.patience_s
+        if not self.engine.resizable:
+            with self._sealing:
+                if (asked_at := self._receipts.asked_at) is not None and self._heard_at > asked_at:
+                    self._receipts.withdraw()
         late, self._ticked_at = now - self._ticked_at > 3 * self._period, now
         asked_at, silent = self._receipts.asked_at, now - self._heard_at
         try:

@@ -53,7 +53,7 @@ MAX_UNSENT_BYTES = 8 * 1024 * 1024
 """A server that asks for more than this at once, by fences or for our clipboard, is broken."""
 
 _U32 = struct.Struct(">I")
-_CORNER = 16
+_CORNER = 64
 
 
 class Engine:
@@ -335,14 +335,16 @@ class Engine:
         return self.framebuffer.pixels[y : y + rectangle.height, x : x + rectangle.width]
 
     def corner(self) -> Pixels:
-        """Return a copy of what may come of the screen's first pixel: QEMU sends 16 in a row."""
-        return self.framebuffer.pixels[:1, :_CORNER].copy()
+        """Return a copy of what may come of the screen's first pixel.
+
+        QEMU sends 16 in a row, wayvnc a square of 64.
+        """
+        return self.framebuffer.pixels[:_CORNER, :_CORNER].copy()
 
     def is_corner(self, areas: Sequence[Damage]) -> bool:
         """Return whether that is all that the areas are."""
         return all(
-            not area.x and not area.y and area.width <= _CORNER and area.height == 1
-            for area in areas
+            not area.x and not area.y and max(area.width, area.height) <= _CORNER for area in areas
         )
 
     def check_cancelled(self) -> None:

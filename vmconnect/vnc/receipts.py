@@ -88,6 +88,10 @@ class Receipts:
                 self._kept.popleft()
         self.asked_at = None
 
+    def withdraw(self) -> None:
+        """Wait for the answer no longer: the server is there, and gives none that can be told."""
+        self.asked_at = None
+
     def lost(self, handed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the input that has not left, and that of which nobody knows.
 
