@@ -235,12 +235,13 @@ class SshConnection:
             if not self._transport.initial_kex_done:
                 # It only returns, when its time is over.
                 raise DeadlineError(f"timed out while {doing}", machine=self.machine)
-        except paramiko.SSHException as error:
+        except (paramiko.SSHException, EOFError, ConnectionError) as error:
             deadline.check(doing)
-            cause = error.__cause__ or error.__context__
-            if isinstance(cause, TimeoutError):
+            if isinstance(error.__cause__ or error.__context__, TimeoutError):
                 raise DeadlineError(f"timed out while {doing}", machine=self.machine) from error
-            if isinstance(cause, EOFError) or "banner" in str(error):
+            # It may have gone before it read our greeting, or without one of its own.
+            gone = not isinstance(error, paramiko.SSHException) or "banner" in str(error)
+            if gone and not self._transport.remote_version:
                 raise ConnectError(
                     "the SSH server hung up before it greeted",
                     machine=self.machine,
