@@ -167,6 +167,7 @@ def _connect_unix(path: str, endpoint: Endpoint, deadline: Deadline) -> socket.s
                         raise busy(endpoint) from None
                     time.sleep(deadline.remaining(at_most=_KNOCK_SECONDS) or 0)
                 else:
+                    sock.settimeout(None)
                     return sock
     except BaseException:
         sock.close()
@@ -198,6 +199,7 @@ def _connect_vsock(endpoint: Vsock, deadline: Deadline) -> socket.socket:
             deadline.check(f"connecting to {endpoint}")
             sock.settimeout(deadline.remaining())
             sock.connect((endpoint.cid, endpoint.port))
+            sock.settimeout(None)
     except BaseException:
         sock.close()
         raise
