@@ -193,7 +193,7 @@ def main() -> None:
                 peers = Peers(machine, image, directory)
                 progress.step("Warm commands")
                 with connect(NAME) as session:
-                    guest = session.guest(timeout=120, wait=True)
+                    guest = session.guest(timeout=300, wait=True)
                     figures += warm(peers, guest, arguments.rounds)
                 progress.step("First commands")
                 figures += cold(peers, max(5, arguments.rounds // 2))

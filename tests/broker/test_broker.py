@@ -92,6 +92,7 @@ ENDS = {
     "help": ["--help"],
     "a file": ["nonexistent.vv", "true"],
     "another host": ["libvirt+tcp://127.0.0.1:1/system/web01", "true"],
+    "another host's libvirt": ["ssh://127.0.0.1:1/web01", "true"],
     "options behind": [NAME, "-n", "--timeout", "30", "sh", "-c", "echo $0 $@", "-n"],
 }
 
@@ -230,6 +231,18 @@ def test_a_client_that_dies_hangs_up_on_its_command_alone(
         deadline.check("waiting for the guest's command to be hung up on")
     assert other.communicate(b"still here", WAIT) == (b"still here", b"")
     assert other.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_is_hung_up_on_is_waited_for_by_nobody(rig: Rig, number: signal.Signals) -> None:
+    process = rig.start("exec", "-n", NAME, "--", "sh", "-c", "echo up; sleep 600")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    process.send_signal(number)
+    process.communicate(timeout=WAIT)
+    deadline = Deadline(WAIT)
+    while any(session["running"] for session in rig.sessions):
+        deadline.check("waiting for the command to be hung up on")
 
 
 def test_a_client_that_does_not_read_holds_up_nobody(rig: Rig) -> None:
@@ -403,6 +416,20 @@ def test_a_machine_that_was_replaced_is_not_taken_for_the_one_before(
         assert gone == rig.alone("exec", "twin", "true")
         assert b"no machine is called 'twin'" in gone[2]
     assert len(seen) == 2
+
+
+def test_a_server_that_takes_fewer_commands_gets_more_connections(
+    rig: Rig, fresh_machine: type[DemoMachine]
+) -> None:
+    with fresh_machine.start("narrow"):
+        words = ["exec", "--wait", "60", "narrow", "--", "sh", "-c"]
+        change = "sed -i 's/^MaxSessions.*/MaxSessions 2/' /etc/ssh/sshd_config"
+        assert rig.run(*words, change) == (0, b"", b"")
+        assert rig.run("sessions", "close", "narrow")[0] == 0
+        with ThreadPoolExecutor(6) as pool:
+            results = list(pool.map(lambda n: rig.run(*words, f"sleep 4; echo {n}"), range(6)))
+        assert results == [(0, b"%d\n" % number, b"") for number in range(6)]
+        assert len([each for each in rig.sessions if each["machine"] == "narrow"]) > 1
 
 
 def test_a_guest_that_reboots_is_reached_again(rig: Rig, fresh_machine: type[DemoMachine]) -> None:

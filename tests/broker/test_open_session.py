@@ -11,9 +11,11 @@ import pytest
 
 import vmconnect
 from tests.broker.rig import WAIT, Rig
+from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoMachine
 from vmconnect.direct import Guest
-from vmconnect.errors import GuestError
+from vmconnect.errors import ConnectError, GuestError
+from vmconnect.streams import Stream
 
 pytestmark = pytest.mark.guest
 
@@ -38,7 +40,7 @@ def test_a_command_is_hung_up_on_from_another_thread(guest: Guest) -> None:
 
 
 def test_it_is_hung_up_on_before_it_has_said_anything(guest: Guest) -> None:
-    with pytest.raises(GuestError):
+    with pytest.raises(vmconnect.VmconnectError):
         guest.run(["sleep", "600"], on_start=lambda hang_up: hang_up())
 
 
@@ -59,6 +61,36 @@ def test_a_channel_that_was_opened_ahead_and_is_gone_is_passed_by(guest: Guest) 
     assert connection._spare is not None
     connection._spare.close()
     assert guest.run(["echo", "on"]).text == "on\n"
+
+
+def test_what_was_opened_ahead_long_ago_is_not_relied_on(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest.prepare()
+    connection = guest._connection
+    assert connection is not None
+    spare = connection._spare
+    monkeypatch.setattr("vmconnect.direct.ssh._FRESH_SECONDS", -1.0)
+    assert guest.run(["echo", "on"]).text == "on\n"
+    assert connection._spare is spare
+    monkeypatch.undo()
+    assert guest.run(["echo", "on"]).text == "on\n"
+    assert connection._spare is None
+
+
+def test_what_fails_before_the_start_has_not_reached_the_guest(guest: Guest) -> None:
+    started: list[object] = []
+    connection = guest._connection
+    assert connection is not None
+    connection.close()
+    guest._opener = refuse
+    with pytest.raises(ConnectError):
+        guest.run(["true"], on_start=started.append)
+    assert started == []
+
+
+def refuse(_deadline: Deadline) -> Stream:
+    raise ConnectError("nobody is there")
 
 
 def test_an_idle_session_does_not_wake_the_broker(demo_machine: DemoMachine) -> None:

@@ -37,6 +37,7 @@ _HANG_UP_SECONDS = 1.0
 # What runs when the broker is told to end has this long to notice.
 _END_SECONDS = 2.0
 _MOST_CLIENTS = 1024
+_SHORTAGE_SECONDS = 0.05
 # How long a client may take to read a long answer.
 _ANSWER_SECONDS = 5.0
 _INTERRUPTED = 130
@@ -158,19 +159,31 @@ class Broker:
         assert self._claim is not None  # noqa: S101 (else nobody listens)
         try:
             connection, _ = self._claim.listener.accept()
+        except BlockingIOError:
+            return  # It has gone again.
         except OSError:
-            return  # It has gone again, or we have no descriptor left.
+            time.sleep(_SHORTAGE_SECONDS)  # No descriptor is left; it is heard when one is.
+            return
         if len(self._clients) >= _MOST_CLIENTS or wire.peer(connection)[1] != os.geteuid():
             connection.close()
             return
         connection.setblocking(False)
         client = _Client(connection)
         self._clients.add(client)
-        self._selector.register(connection, selectors.EVENT_READ, lambda: self._on_packet(client))
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(client))
 
-    def _on_packet(self, client: _Client) -> None:
+    def _hear(self, client: _Client) -> None:
         if client not in self._clients:
             return  # It was dropped in the same turn of the loop.
+        try:
+            self._on_packet(client)
+        except Exception:  # noqa: BLE001 (a fault of ours costs this client, and no other)
+            _log.exception("a client was dropped")
+            if client.request is not None:
+                client.request.interrupt(gone=True)
+            self._drop(client)
+
+    def _on_packet(self, client: _Client) -> None:
         try:
             packet, descriptors = _received(client.connection)
         except BlockingIOError:

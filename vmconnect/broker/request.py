@@ -96,7 +96,6 @@ class Request:
         finally:
             with self._lock:
                 self._wakers.remove(wake)
-        self.check()
 
     def input(self) -> Iterator[bytes] | None:
         """Give what the client's standard input gives, until that or the command ends.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,7 +94,9 @@ class WarmSessions:
         self.idle_s = idle_s
         self._wake = wake
         self._lock = threading.Lock()
-        self._sessions: list[WarmSession] = []
+        self._sessions: dict[SessionKey, list[WarmSession]] = {}
+        # When there may be something to close.
+        self._look_at = math.inf
         self._openings: dict[SessionKey, _Opening] = {}
         self._refused: dict[SessionKey, float] = {}
         self._closed = False
@@ -101,7 +104,7 @@ class WarmSessions:
     def __len__(self) -> int:
         """Return how many there are, with those that are being opened."""
         with self._lock:
-            return len(self._sessions) + len(self._openings)
+            return sum(map(len, self._sessions.values())) + len(self._openings)
 
     @contextlib.contextmanager
     def borrow(
@@ -121,6 +124,7 @@ class WarmSessions:
                 warm.running -= 1
                 warm.done += 1
                 warm.used_at = time.monotonic()
+                self._look_at = min(self._look_at, self._due(warm))
             self._wake()
 
     def _take(
@@ -158,22 +162,36 @@ class WarmSessions:
     def tidy(self) -> float | None:
         """Close what has been idle for too long, or is lost; return seconds until the next is."""
         now = time.monotonic()
+        over: list[WarmSession] = []
         with self._lock:
-            idle = [each for each in self._sessions if not each.running]
-            idle.sort(key=lambda each: each.used_at)
-            excess = len(self._sessions) - _MOST_SESSIONS
-            over = [
-                each
-                for place, each in enumerate(idle)
-                if place < excess
-                or each.room == 0
-                or each.guest.state is not ChannelState.READY
-                or each.used_at + self.idle_s <= now
-            ]
-            self._sessions = [each for each in self._sessions if each not in over]
-            left = [each.used_at for each in idle if each not in over]
+            if now >= self._look_at:
+                over = self._take_out_idle(now)
+            left = self._look_at - now
         _close(over)
-        return max(0.0, min(left) + self.idle_s - now) if left else None
+        return None if left == math.inf else max(0.0, left)
+
+    def _take_out_idle(self, now: float) -> list[WarmSession]:
+        """Take out what is to be closed, and note when to look again."""
+        every = [each for sessions in self._sessions.values() for each in sessions]
+        idle = sorted((each for each in every if not each.running), key=self._due)
+        excess = len(every) - _MOST_SESSIONS
+        over = {
+            id(each) for place, each in enumerate(idle) if place < excess or self._due(each) <= now
+        }
+        kept = {
+            key: [each for each in sessions if id(each) not in over]
+            for key, sessions in self._sessions.items()
+        }
+        self._sessions = {key: sessions for key, sessions in kept.items() if sessions}
+        dues = (self._due(each) for each in idle if id(each) not in over)
+        self._look_at = min(dues, default=math.inf)
+        return [each for each in idle if id(each) in over]
+
+    def _due(self, warm: WarmSession) -> float:
+        """Return when a session is to be closed if nothing runs in it."""
+        if warm.room == 0 or warm.guest.state is not ChannelState.READY:
+            return 0.0
+        return warm.used_at + self.idle_s
 
     def spare(self, warm: WarmSession) -> None:
         """Give a session no more commands than it has now: its server takes no more."""
@@ -184,15 +202,17 @@ class WarmSessions:
         """Give a session no more commands, and close it when its last is done."""
         with self._lock:
             warm.room = 0
-        self._wake()
+        self._look_soon()
 
     def close(self, names: list[str]) -> int:
         """Retire the sessions with machines that are so called, or all; return how many."""
         with self._lock:
             meant = [
                 each
-                for each in self._sessions
-                if each.room and (not names or any(map(each.key.is_called, names)))
+                for key, sessions in self._sessions.items()
+                if not names or any(map(key.is_called, names))
+                for each in sessions
+                if each.room
             ]
         for each in meant:
             self.retire(each)
@@ -202,24 +222,21 @@ class WarmSessions:
         """Close every session now, with what runs in it, and open no more."""
         with self._lock:
             self._closed = True
-            sessions, self._sessions = self._sessions, []
-        for each in sessions:
+            sessions, self._sessions = self._sessions, {}
+        for each in (each for ours in sessions.values() for each in ours):
             each.session.close()
 
     def described(self) -> list[dict[str, object]]:
         """Return what there is to know of each, by machine."""
         with self._lock:
-            sessions = list(self._sessions)
+            every = [each for sessions in self._sessions.values() for each in sessions]
         return sorted(
-            (each.described() for each in sessions),
+            (each.described() for each in every),
             key=lambda each: (str(each["machine"]), str(each["user"])),
         )
 
     def _usable(self, key: SessionKey) -> WarmSession | None:
-        for each in self._sessions:
-            if each.key == key and each.usable:
-                return each
-        return None
+        return next((each for each in self._sessions.get(key, ()) if each.usable), None)
 
     def _open(self, key: SessionKey, opener: Opener) -> _Opening:
         opening = self._openings[key] = _Opening()
@@ -235,14 +252,14 @@ class WarmSessions:
                 self._note_refusal(key, opening.error)
                 del self._openings[key]
                 if session is not None and not self._closed:
-                    self._sessions.append(WarmSession(key, session, guest))
+                    self._sessions.setdefault(key, []).append(WarmSession(key, session, guest))
                     session = None
                 waiters = list(opening.waiters)
             if session is not None:
                 session.close()  # The broker has ended meanwhile.
             for waiter in waiters:
                 waiter.set()
-            self._wake()
+            self._look_soon()
 
         threading.Thread(target=run, name=f"vmconnect-open {key.name}", daemon=True).start()
         return opening
@@ -255,7 +272,11 @@ class WarmSessions:
 
     def _on_state(self, change: StateChange) -> None:
         if change.after is not ChannelState.READY:
-            self._wake()
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        self._look_at = 0.0
+        self._wake()
 
 
 def _close(sessions: list[WarmSession]) -> None:

@@ -236,6 +236,7 @@ def _target(text: str) -> Target:
     places = os.environ.get("VMCONNECT_HYPERVISORS", "").split()
     if (
         isinstance(target, FileTarget)
+        or text.startswith("ssh://")
         or (isinstance(target, LibvirtTarget) and target.address.remote)
         or (
             isinstance(target, NamedTarget)

@@ -116,8 +116,9 @@ class Guest(Channel):
         ``stdin`` is sent as it is and then ended; None is an empty input. ``stdout`` and
         ``stderr`` take bytes as they come; without them they are kept in the result, up to
         256 MiB. A command that is not found gives exit code 127, one that cannot be executed
-        126, as the guest's shell says. ``on_start`` is called when the command has been started,
-        with a function that hangs up on it, from any thread; `run` then raises GuestError.
+        126, as the guest's shell says. ``on_start`` is called just before the command is sent,
+        with a function that hangs up on it, from any thread; `run` then raises a VmconnectError.
+        What fails before has not reached the guest.
 
         Raises ConnectionLostError when the guest goes away meanwhile, DeadlineError after
         ``timeout`` (the command is then hung up on), GuestError for more output than is kept.
@@ -148,11 +149,9 @@ class Guest(Channel):
         deadline = Deadline.of(timeout)
         started = time.perf_counter()
         connection = self._connect(deadline)
-        channel = connection.open(shlex.join(argv), deadline.sooner(30.0))
+        channel = connection.open(shlex.join(argv), deadline.sooner(30.0), on_start)
         kept_out, kept_err = bytearray(), bytearray()
         try:
-            if on_start is not None:
-                on_start(channel.close)
             if stdin is None:
                 end_input(channel)
             else:

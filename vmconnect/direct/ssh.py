@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -31,6 +32,7 @@ HostKeyCheck = Callable[[str, bytes], None]
 WINDOW_BYTES = 4 << 20
 PACKET_BYTES = 1 << 15
 SIGNAL_CHARACTERS = 32
+_FRESH_SECONDS = 5.0
 _REFUSALS = (paramiko.SSHException, EOFError, OSError)
 
 # What paramiko has to say is in the exceptions; its log would reach the terminal.
@@ -110,6 +112,7 @@ class SshConnection:
         self._socket = _Socket(stream)
         self._spare: paramiko.Channel | None = None
         self._spare_lock = threading.Lock()
+        self._answered_at = 0.0
         try:
             with self._translated("logging in"):
                 self._transport = _Transport(
@@ -143,9 +146,15 @@ class SshConnection:
         """Whether the connection still stands, as far as this end knows."""
         return self._transport.is_active()
 
-    def open(self, command: str, timeout: Deadline | float | None = 30.0) -> paramiko.Channel:
+    def open(
+        self,
+        command: str,
+        timeout: Deadline | float | None = 30.0,
+        on_start: Callable[[Callable[[], None]], object] | None = None,
+    ) -> paramiko.Channel:
         """Start ``command`` in the user's shell and return its channel.
 
+        ``on_start`` is called just before it is sent, with the function that closes the channel.
         Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
         """
         deadline = Deadline.of(timeout)
@@ -155,11 +164,14 @@ class SshConnection:
             )
             channel.settimeout(deadline.remaining())
             try:
+                if on_start is not None:
+                    on_start(channel.close)
                 channel.exec_command(command.encode("utf-8", "surrogateescape"))
             except BaseException:
                 channel.close()
                 raise
             channel.settimeout(None)
+            self._answered_at = time.monotonic()
             return channel
 
     def prepare(self, timeout: float = 5.0) -> None:
@@ -168,24 +180,28 @@ class SshConnection:
         There is no error: a server that lets us have no more channels has none to spare.
         """
         with contextlib.suppress(*_REFUSALS):
-            if self._spare is not None or not self.alive:
+            if not self.alive:
                 return
-            channel = self._transport.open_session(timeout=timeout)
-            if not self._keep_spare(channel):
-                channel.close()
-
-    def _keep_spare(self, channel: paramiko.Channel) -> bool:
-        """Keep a channel, unless one is kept already; return whether it is."""
-        with self._spare_lock:
-            kept = self._spare is None
-            if kept:
-                self._spare = channel
-        return kept
+            before = self._swap_spare(None)
+            if before is None or before.closed:
+                before = self._transport.open_session(timeout=timeout)
+                self._answered_at = time.monotonic()
+            extra = self._swap_spare(before)
+            if extra is not None:
+                extra.close()
 
     def _take_spare(self) -> paramiko.Channel | None:
-        with self._spare_lock:
-            spare, self._spare = self._spare, None
+        # After a while it takes a round trip to know that the guest still knows us: a command that
+        # was sent to one that does not may have run for all that we can tell.
+        if time.monotonic() > self._answered_at + _FRESH_SECONDS:
+            return None
+        spare = self._swap_spare(None)
         return spare if spare is not None and not spare.closed else None
+
+    def _swap_spare(self, channel: paramiko.Channel | None) -> paramiko.Channel | None:
+        with self._spare_lock:
+            before, self._spare = self._spare, channel
+        return before
 
     def exit_signal(self, channel: paramiko.Channel) -> str | None:
         """Return the name of the signal that ended the channel's command, without ``SIG``."""
