@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 RUN_PACKAGES := qemu-system-x86 openssh-client zstd
 BUILD_PACKAGES := gcc libc6-dev
 TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools tightvncserver xfonts-base x11vnc xclip cpio binutils mount \
-	libpam-wrapper libsasl2-modules libsasl2-modules-gssapi-mit sasl2-bin \
+	libpam-wrapper libsasl2-modules libsasl2-modules-gssapi-mit netcat-openbsd openssh-server sasl2-bin \
 	krb5-kdc krb5-admin-server krb5-user sway swaybg wayvnc \
-	qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev pkg-config util-linux iproute2
-BENCH_PACKAGES := libvncserver-dev xterm ovmf
+	qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev pkg-config util-linux iproute2 zsh fish
+BENCH_PACKAGES := libvncserver-dev xterm ovmf libvirt-clients
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check bench clean
@@ -48,10 +48,10 @@ $(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*
 
 $(VENV)/.dev: $(VENV)/.run
 	@scripts/system-packages $(TEST_PACKAGES)
-	@scripts/venv $(PYTHON) $(VENV) '.[window,video,libvirt,lint,test]'
+	@scripts/venv $(PYTHON) $(VENV) '.[window,video,libvirt,keyring,lint,test]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	@scripts/system-packages $(BENCH_PACKAGES)
-	@scripts/venv $(PYTHON) $(VENV) '.[window,video,libvirt,lint,test,bench]'
+	@scripts/venv $(PYTHON) $(VENV) '.[window,video,libvirt,keyring,lint,test,bench]'
 	@touch $@

@@ -65,27 +65,17 @@ class Figures:
     ratio_wall: float | None = None
 
 
-class Counting(DamageList):
-    """A kernel that counts the pixels it draws; a run of its own, for it costs time.
-
-    As an engine's damage it counts those of the rectangles that no batch has.
-    """
+class Wrapping:
+    """A kernel as it is, whose tables of jobs can be looked at."""
 
     def __init__(self, kernel: Kernel):
-        super().__init__()
         self._kernel = kernel
-        self.pixels = 0
-
-    def add(self, x: int, y: int, width: int, height: int) -> None:
-        """Add a rectangle that was drawn by itself, and count."""
-        self.pixels += width * height
-        super().add(x, y, width, height)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._kernel, name)
 
     def Table(self, jobs: Jobs) -> tuple[Jobs, Any]:  # noqa: N802 (the kernel's name for it)
-        """Keep the table as it is, for counting, beside the kernel's."""
+        """Keep the table as it is beside the kernel's."""
         return jobs, self._kernel.Table(jobs)
 
     def scan(self, *arguments: Any) -> tuple[int, int, int]:
@@ -102,10 +92,31 @@ class Counting(DamageList):
         return self._kernel.gather(data, table[1], count, stream)
 
     def draw(self, data: memoryview, form: Any, table: Any, *rest: Any) -> tuple[int, int, int]:
+        """Unwrap the table."""
+        return self._kernel.draw(data, form, table[1], *rest)
+
+
+class Counting(Wrapping, DamageList):
+    """A kernel that counts the pixels it draws; a run of its own, for it costs time.
+
+    As an engine's damage it counts those of the rectangles that no batch has.
+    """
+
+    def __init__(self, kernel: Kernel):
+        Wrapping.__init__(self, kernel)
+        DamageList.__init__(self)
+        self.pixels = 0
+
+    def add(self, x: int, y: int, width: int, height: int) -> None:
+        """Add a rectangle that was drawn by itself, and count."""
+        self.pixels += width * height
+        super().add(x, y, width, height)
+
+    def draw(self, data: memoryview, form: Any, table: Any, *rest: Any) -> tuple[int, int, int]:
         """Draw, and count."""
         drawn = table[0][rest[0] : rest[1]]
         self.pixels += int((drawn["width"].astype(int) * drawn["height"]).sum())
-        return self._kernel.draw(data, form, table[1], *rest)
+        return super().draw(data, form, table, *rest)
 
 
 def decode(file: Path, data: mmap.mmap, threads: int, kernel: Kernel) -> Decoded:

@@ -26,7 +26,7 @@ from vmconnect.demo import DemoImage, DemoMachine, build
 from vmconnect.direct import Guest
 from vmconnect.direct.library import paramiko
 from vmconnect.session import connect
-from vmconnect.streams import HybridVsock, SocketStream, dial
+from vmconnect.streams import HybridVsock, Stream, dial
 
 NAME = "bench"
 RAW_IN, RAW_OUT = 5001, 5002
@@ -104,8 +104,10 @@ class Peers:
                 time.sleep(0.05)
             yield
         finally:
-            process.terminate()
-            process.wait()
+            # A signal between its look for one and its wait is not seen until the next.
+            while process.poll() is None:
+                process.terminate()
+                time.sleep(0.05)
 
 
 def run(argv: list[str]) -> None:
@@ -159,7 +161,7 @@ class Stage:
     size: int
     rounds: int
 
-    def dial(self, port: int) -> contextlib.closing[SocketStream]:
+    def dial(self, port: int) -> contextlib.closing[Stream]:
         """Open a raw vsock stream to a port of the guest."""
         return contextlib.closing(dial(HybridVsock(str(self.machine.vsock_path), port)))
 

@@ -204,7 +204,7 @@ def plot(found: list[Figures], path: Path) -> None:
             label=name,
         )
     axes.set_yscale("log")
-    axes.set_ylim(bottom=50)
+    axes.set_ylim(bottom=10)
     middle = wide * (len(names) - 1) / 2
     labels = [f"{encoding}\n{size}" for encoding, size in kinds]
     axes.set_xticks([row + middle for row in range(len(kinds))], labels, fontsize=8)

@@ -94,15 +94,18 @@ def serve(client: Client, form: PixelFormat, speak: Callable[[socket.socket], No
 
     Raises ClientError if the client fails.
     """
-    with tempfile.TemporaryDirectory(prefix="vmc-") as name:
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="vmc-"))
         address, picture = Path(name, "vnc"), Path(name, "picture")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(address))
             listener.listen(1)
             listener.settimeout(0.5)
             command = (*client.command, str(address), form.pack().hex(), str(picture))
+            # Not a pipe: nobody reads it before the client has hung up, and figures may be many.
+            said = stack.enter_context(Path(name, "figures").open("w+b"))
             with subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.PIPE
             ) as process:
                 try:
                     # A client that ends before it connects has something to say.
@@ -111,9 +114,11 @@ def serve(client: Client, form: PixelFormat, speak: Callable[[socket.socket], No
                             peer.settimeout(_PATIENCE_S)
                             shake_hands(peer)
                             speak(peer)
-                    out, errors = process.communicate(timeout=_PATIENCE_S)
+                    _, errors = process.communicate(timeout=_PATIENCE_S)
                 finally:
                     process.kill()
+            said.seek(0)
+            out = said.read()
         if process.returncode or not out:
             last = errors.decode(errors="replace").strip().splitlines()[-1:]
             raise ClientError(f"{client.name}: {last[0] if last else process.returncode}")

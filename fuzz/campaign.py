@@ -23,7 +23,7 @@ PLAN: dict[str, int] = {
     **dict.fromkeys(("raw", "copyrect", "rre", "corre", "zlib", "zywrle", "pseudo"), 200_000),
     **dict.fromkeys(("png", "jpeg", "jpeg-21", "h264", "clipboard"), 200_000),
     "zrle-large": 50_000,
-    "zlib-large": 20_000,
+    "zlib-large": 10_000,
     "differential": 50_000,
 }
 """How many executions of each."""

@@ -19,7 +19,7 @@ from vmconnect.vnc.encodings import ENCODINGS
 from vmconnect.vnc.encodings.desktop_size import DESKTOP_SIZE
 from vmconnect.vnc.encodings.zrle import ZRLE
 
-__all__ = ["HEAD_BYTES", "WRAPS", "Wrap"]
+__all__ = ["HEAD_BYTES", "QUICK", "WRAPS", "Wrap"]
 
 Wrap = Callable[[bytes], Said]
 
@@ -278,3 +278,6 @@ WRAPS: dict[str, Wrap] = {
     "stream": stream,
 }
 """What to do with bytes, by the target's name."""
+
+QUICK: dict[str, Wrap] = {name: WRAPS[name] for name in WRAPS if not name.endswith("-large")}
+"""Those of which every execution can be compared."""

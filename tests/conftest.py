@@ -34,6 +34,8 @@ def rooms_of_our_own() -> Iterator[Path]:
             path = Path(name, room)
             path.mkdir(mode=0o700)
             patch.setenv(variable, str(path))
+        # A broker would outlive the tests; those of the broker see to that.
+        patch.setenv("VMCONNECT_BROKER", "0")
         # The agent of whoever runs the tests has keys that the guests must not be offered.
         patch.delenv("SSH_AUTH_SOCK", raising=False)
         yield Path(name)

@@ -10,11 +10,8 @@
 Names are imported when they are first used, so ``import vmconnect`` costs nothing.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# typing.TYPE_CHECKING, without the import: it takes as long as all of the broker's client.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmconnect.deadline import Deadline
     from vmconnect.direct import Guest, Login, Result
@@ -47,11 +44,13 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
+    from importlib import import_module
+
+    value: object = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

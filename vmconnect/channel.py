@@ -28,6 +28,7 @@ from typing import ClassVar, Self
 
 from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.errors import ClosedError, DeadlineError, StateError, VmconnectError
+from vmconnect.operation import Operations
 from vmconnect.publisher import Publisher
 from vmconnect.retry import Retry
 from vmconnect.state_machine import StateMachine, Table
@@ -106,6 +107,8 @@ class Channel:
         self._thread = threading.Thread(
             target=self._live, name=f"vmconnect {self.kind} {machine}", daemon=True
         )
+        self.operations = Operations()
+        """What is done over it."""
 
     @property
     def state(self) -> ChannelState:

@@ -24,8 +24,12 @@
     |   +-- VhostUserError          a vhost-user front end (QEMU) did
     |   +-- VsockError              a vsock driver (the guest) did
     |   +-- SshError                an SSH server did
+    |   +-- AgentError              a guest agent did
     |   +-- RestError               a hypervisor's HTTP server did
+    |   +-- TlsError                the far end of a TLS connection did
+    |   +-- WebSocketError          a WebSocket server did
     +-- AuthenticationError         the far end refused who we are
+    |   +-- NoCredentialsError      it asks for what nobody has given
     +-- TrustError                  we refuse who the far end says it is
     |   +-- HostKeyUnknownError     first contact, and nobody accepted the key
     |   +-- HostKeyChangedError     not the key that is pinned to the machine
@@ -43,6 +47,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
+    "AgentError",
     "AmbiguousTargetError",
     "AuthenticationError",
     "CapabilityError",
@@ -60,6 +65,7 @@ __all__ = [
     "MachineOffError",
     "MachineReplacedError",
     "MissingDependencyError",
+    "NoCredentialsError",
     "ProtocolError",
     "QmpError",
     "ResourceError",
@@ -68,11 +74,13 @@ __all__ = [
     "SshError",
     "StateError",
     "TargetError",
+    "TlsError",
     "TrustError",
     "UnsupportedError",
     "VhostUserError",
     "VmconnectError",
     "VsockError",
+    "WebSocketError",
 ]
 
 
@@ -250,12 +258,33 @@ class SshError(ProtocolError):
     """An SSH server broke the SSH protocol."""
 
 
+class AgentError(ProtocolError):
+    """A guest's agent broke its protocol."""
+
+
 class RestError(ProtocolError):
     """The HTTP server of a hypervisor broke HTTP, or its own API."""
 
 
+class TlsError(ProtocolError):
+    """The far end of a TLS connection broke TLS, or refused to go on with it."""
+
+
+class WebSocketError(ProtocolError):
+    """A WebSocket server broke the protocol, or sent what is no stream of bytes."""
+
+
 class AuthenticationError(VmconnectError):
-    """The far end refused the credentials, or offers no login that we can make."""
+    """The far end refused the credentials, or offers no login that we can make.
+
+    ``offered`` are the names of the logins that it offers, as far as it has told them.
+    """
+
+    offered: tuple[str, ...] = ()
+
+
+class NoCredentialsError(AuthenticationError):
+    """The far end asks for a password or a user, and nobody has given one."""
 
 
 class TrustError(VmconnectError):

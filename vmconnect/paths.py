@@ -1,4 +1,4 @@
-"""Where vmconnect keeps things: runtime, cache and state directories (XDG Base Directory)."""
+"""Where vmconnect keeps things: runtime, cache, state and settings (XDG Base Directory)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ import stat
 from pathlib import Path
 
 from vmconnect.errors import ResourceError
+from vmconnect.runtime import is_private, runtime_path
 
-__all__ = ["cache_directory", "private_directory", "runtime_directory", "state_directory"]
+__all__ = [
+    "cache_directory",
+    "config_directory",
+    "private_directory",
+    "runtime_directory",
+    "state_directory",
+]
 
 
 def _home(variable: str, fallback: str) -> Path:
@@ -31,7 +38,7 @@ def private_directory(path: Path) -> Path:
         raise ResourceError(f"cannot make the directory {path}: {error.strerror}") from error
     if not stat.S_ISDIR(info.st_mode):
         raise ResourceError(f"{path} is not a directory", hint="move it out of the way")
-    if info.st_uid != os.getuid() or info.st_mode & 0o022:
+    if not is_private(info):
         raise ResourceError(
             f"the directory {path} is open to other users", hint=f"chmod 700 {path}"
         )
@@ -39,18 +46,11 @@ def private_directory(path: Path) -> Path:
 
 
 def runtime_directory() -> Path:
-    """Return the directory of live sockets, private to the user.
+    """Return the directory of live sockets, private to the user (`vmconnect.runtime`).
 
-    ``$XDG_RUNTIME_DIR/vmconnect``, else ``/run/user/UID/vmconnect``, else
-    ``/tmp/vmconnect-UID``. Created when missing.
+    Created when missing.
     """
-    value = os.environ.get("XDG_RUNTIME_DIR", "")
-    if value.startswith("/"):
-        return private_directory(Path(value) / "vmconnect")
-    login = Path(f"/run/user/{os.getuid()}")
-    if login.is_dir():
-        return private_directory(login / "vmconnect")
-    return private_directory(Path(f"/tmp/vmconnect-{os.getuid()}"))  # noqa: S108 (checked above)
+    return private_directory(Path(runtime_path()))
 
 
 def cache_directory() -> Path:
@@ -61,3 +61,8 @@ def cache_directory() -> Path:
 def state_directory() -> Path:
     """Return ``$XDG_STATE_HOME/vmconnect``: pinned keys and the journal. Not created."""
     return _home("XDG_STATE_HOME", ".local/state")
+
+
+def config_directory() -> Path:
+    """Return ``$XDG_CONFIG_HOME/vmconnect``: what the user has set. Not created."""
+    return _home("XDG_CONFIG_HOME", ".config")

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from PIL import Image
 
 from tests.hypervisor.libvirtd import session_daemon, system_daemon
 from tests.hypervisor.rig import qcow2, soon
+from tests.streams.far_host import far_host
 from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
@@ -31,7 +33,7 @@ from vmconnect.errors import (
 )
 from vmconnect.hypervisor import EventKind, Libvirt, LibvirtAddress, Machine, PowerState
 from vmconnect.hypervisor.libvirt.domain import read_domain
-from vmconnect.streams import Tcp, Unix, Vsock, dial
+from vmconnect.streams import SshHost, Tcp, ThroughSsh, Unix, Vsock, dial
 from vmconnect.vnc import Console
 
 ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can run a privileged libvirtd")
@@ -327,8 +329,44 @@ def test_permission_denied_says_which_group_and_setting(system_libvirtd: Daemon)
     assert "unix_sock_group" in result.stdout
 
 
+@ROOT
+def test_a_daemon_of_another_host_and_its_machine_s_screen(
+    system_libvirtd: Daemon, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt runs an ssh of its own: here one that is told where the test's configuration is."""
+    with far_host(directory) as host:
+        ssh = directory / "bin" / "ssh"
+        ssh.parent.mkdir()
+        ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {host.config} "$@"\n')
+        ssh.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+        try:
+            machine = system_libvirtd.define("far")
+            system_libvirtd.hypervisor.power_on(machine, soon())
+            there = LibvirtAddress("system", host.name, "", system_libvirtd.address.query)
+            with Libvirt(there) as hypervisor:
+                (found,) = hypervisor.look_up("far", soon())
+                assert found.target == there.target("far")
+                assert found.uuid == machine.uuid
+                vnc = Unix(f"{system_libvirtd.room}/far.vnc")
+                assert found.console == ThroughSsh(SshHost(host.name), vnc)
+                assert isinstance(found.agent, ThroughSsh)
+                assert (found.serial, found.handed_console) == (None, False)
+                console = Console.open(
+                    lambda deadline: dial(found.console, deadline),  # type: ignore[arg-type]
+                    "far",
+                    password="sesame",  # noqa: S106
+                    timeout=60,
+                )
+                with console:
+                    assert console.login == "VncAuth"
+        finally:
+            system_libvirtd.clear()
+
+
 HERE = LibvirtAddress("system")
-THERE = LibvirtAddress("system", "root@kvm7:2222")
+THERE = LibvirtAddress("system", "kvm7:16514", "tls")
+BY_SSH = LibvirtAddress("system", "root@kvm7:2222")
 
 
 LISTEN = "<graphics type='vnc' port='5901'><listen type='address' address='{}'/></graphics>"
@@ -355,6 +393,7 @@ def devices(xml: str) -> str:
 def test_context_ids(xml: str, cid: int | None) -> None:
     """No vsock device can be had on a host without vhost-vsock: its XML is the documented one."""
     assert read_domain(devices(xml), HERE).guest == (cid and Vsock(cid, 22))
+    assert read_domain(devices(xml), BY_SSH).guest == (cid and Vsock(cid, 22))
     assert read_domain(devices(xml), THERE).guest is None
 
 
@@ -384,6 +423,8 @@ def test_context_ids(xml: str, cid: int | None) -> None:
 )
 def test_consoles(xml: str, here: object, there: object) -> None:
     assert read_domain(devices(xml), HERE).console == here
+    # Where ssh leads to the host, it leads to whatever listens there.
+    assert read_domain(devices(xml), BY_SSH).console == here
     assert read_domain(devices(xml), THERE).console == there
 
 

@@ -3,9 +3,8 @@
 import contextlib
 import json
 import os
+import re
 import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hypervisor.rig import qemu
+from tests.scripted import END, Script
 from vmconnect.deadline import Deadline
 from vmconnect.errors import (
     ConnectionLostError,
@@ -23,7 +23,7 @@ from vmconnect.errors import (
 )
 from vmconnect.hypervisor import PowerState, Qemu, QmpClient
 from vmconnect.hypervisor.qmp import QmpParser
-from vmconnect.streams import HybridVsock, SocketStream, Tcp, Unix
+from vmconnect.streams import HybridVsock, Tcp, Unix
 
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
 
@@ -66,26 +66,12 @@ def test_deep_nesting_is_a_protocol_error() -> None:
         QmpParser().receive(b"[" * 100_000 + b"\n")
 
 
-@contextlib.contextmanager
-def monitor(*answers: bytes) -> Iterator[SocketStream]:
+def monitor(*answers: bytes) -> Script:
     """A monitor that says each answer after one more line from the client."""
-    ours, theirs = socket.socketpair()
-
-    def serve() -> None:
-        with theirs, theirs.makefile("rb") as lines, contextlib.suppress(OSError):
-            for answer in answers:
-                theirs.sendall(answer)
-                if not lines.readline():
-                    return
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    stream = SocketStream(ours, "the monitor")
-    try:
-        yield stream
-    finally:
-        stream.close()
-        thread.join()
+    script = Script()
+    for answer in answers:
+        script << answer >> re.compile(rb".*\n")
+    return script
 
 
 READY = b'{"return": {}, "id": 1}\n'
@@ -96,18 +82,16 @@ def test_events_and_late_answers_are_sorted_out() -> None:
         b'{"event": "RESET", "data": {"guest": true}, "timestamp": {}}\n'
         b'{"return": "late", "id": 99}\n{"return": 7, "id": 2}\n'
     )
-    with monitor(GREETING, READY, answer, b"") as stream:
-        client = QmpClient(stream, "vm", 5)
-        assert client.execute("query-something", timeout=5) == 7
-        assert client.wait_event("RESET", 5).data == {"guest": True}
+    client = QmpClient(monitor(GREETING, READY, answer), "vm", 5)
+    assert client.execute("query-something", timeout=5) == 7
+    assert client.wait_event("RESET", 5).data == {"guest": True}
 
 
 def test_a_refusal_names_the_command() -> None:
     refusal = b'{"error": {"class": "GenericError", "desc": "no such thing"}, "id": 2}\n'
-    with monitor(GREETING, READY, refusal, b"") as stream:
-        client = QmpClient(stream, "vm", 5)
-        with pytest.raises(HypervisorError, match="eject: no such thing"):
-            client.execute("eject", timeout=5)
+    client = QmpClient(monitor(GREETING, READY, refusal), "vm", 5)
+    with pytest.raises(HypervisorError, match="eject: no such thing"):
+        client.execute("eject", timeout=5)
 
 
 @pytest.mark.parametrize(
@@ -120,18 +104,18 @@ def test_a_refusal_names_the_command() -> None:
     ],
 )
 def test_what_is_no_monitor_is_told(greeting: bytes, error: type[Exception]) -> None:
-    with monitor(greeting, b"") as stream, pytest.raises(error):
-        QmpClient(stream, "vm", 5)
+    with pytest.raises(error):
+        QmpClient(monitor(greeting), "vm", 5)
 
 
 def test_a_monitor_that_closes_is_told() -> None:
-    with monitor() as stream, pytest.raises(ConnectionLostError, match="closed its monitor"):
-        QmpClient(stream, "vm", 5)
+    with pytest.raises(ConnectionLostError, match="closed its monitor"):
+        QmpClient(Script() << END, "vm", 5)
 
 
 def test_a_held_monitor_meets_the_deadline_with_a_hint() -> None:
-    with monitor(b"") as stream, pytest.raises(DeadlineError, match="one at a time"):
-        QmpClient(stream, "vm", 0.05)
+    with pytest.raises(DeadlineError, match="one at a time"):
+        QmpClient(Script(), "vm", 5)
 
 
 def test_a_real_machine_is_found_and_described(directory: Path) -> None:

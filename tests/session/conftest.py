@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 import time
@@ -53,3 +54,10 @@ def nothing_left() -> Iterator[None]:
         deadline.check("waiting for libvirt")
         time.sleep(0.01)
     assert our_threads() == before
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="vmc-"))
+    yield path
+    shutil.rmtree(path)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from vmconnect.errors import TargetError
 from vmconnect.hypervisor import LibvirtAddress
+from vmconnect.session.resolve import resolve
 from vmconnect.session.target import (
     AddressTarget,
     FileTarget,
@@ -16,7 +17,16 @@ from vmconnect.session.target import (
     SocketTarget,
     parse_target,
 )
-from vmconnect.streams import HybridVsock, Tcp, Unix, Vsock
+from vmconnect.streams import (
+    HybridVsock,
+    SshHost,
+    Tcp,
+    ThroughSsh,
+    Tls,
+    Unix,
+    Vsock,
+    WebSocket,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +83,76 @@ from vmconnect.streams import HybridVsock, Tcp, Unix, Vsock
                 user="ann",
             ),
         ),
+        (
+            "vnc+tls://kvm7:5901",
+            AddressTarget("vnc+tls://kvm7:5901", Tls(Tcp("kvm7", 5901), "kvm7")),
+        ),
+        (
+            "ws://kvm7:5700/websockify",
+            AddressTarget(
+                "ws://kvm7:5700/websockify",
+                WebSocket(Tcp("kvm7", 5700), "kvm7:5700", "/websockify"),
+            ),
+        ),
+        (
+            "wss://kvm7/?token=1",
+            AddressTarget(
+                "wss://kvm7/?token=1", WebSocket(Tls(Tcp("kvm7", 443), "kvm7"), "kvm7", "/?token=1")
+            ),
+        ),
+        (
+            "ssh://kvm7/qemu:/run/vms/web01.qmp",
+            SocketTarget("qemu", "/run/vms/web01.qmp", SshHost("kvm7")),
+        ),
+        (
+            "ssh://ann@[::1]:2222/ch:/run/ch.sock",
+            SocketTarget("ch", "/run/ch.sock", SshHost("::1", "ann", 2222)),
+        ),
+        (
+            "ssh://kvm7/vnc+unix:/run/web01.vnc",
+            AddressTarget(
+                "ssh://kvm7/vnc+unix:/run/web01.vnc",
+                ThroughSsh(SshHost("kvm7"), Unix("/run/web01.vnc")),
+            ),
+        ),
+        (
+            "ssh://kvm7/vnc://127.0.0.1:5901?VncUsername=ann",
+            AddressTarget(
+                "ssh://kvm7/vnc://127.0.0.1:5901?VncUsername=ann",
+                ThroughSsh(SshHost("kvm7"), Tcp("127.0.0.1", 5901)),
+                user="ann",
+            ),
+        ),
+        (
+            "ssh://kvm7/wss://web.lan/a",
+            AddressTarget(
+                "ssh://kvm7/wss://web.lan/a",
+                WebSocket(
+                    Tls(ThroughSsh(SshHost("kvm7"), Tcp("web.lan", 443)), "web.lan"),
+                    "web.lan",
+                    "/a",
+                ),
+            ),
+        ),
+        (
+            "ssh://kvm7/vsock/3",
+            AddressTarget("ssh://kvm7/vsock/3", guest=ThroughSsh(SshHost("kvm7"), Vsock(3, 22))),
+        ),
+        (
+            "ssh://kvm7/vsock-mux/run/v.sock",
+            AddressTarget(
+                "ssh://kvm7/vsock-mux/run/v.sock",
+                guest=ThroughSsh(SshHost("kvm7"), HybridVsock("/run/v.sock", 22)),
+            ),
+        ),
+        (
+            "ssh://ann@kvm7/libvirt:///session/web01",
+            LibvirtTarget(
+                "ssh://ann@kvm7/libvirt:///session/web01",
+                LibvirtAddress("session", "ann@kvm7"),
+                "web01",
+            ),
+        ),
         ("vsock/3", AddressTarget("vsock/3", guest=Vsock(3, 22))),
         (
             "vsock-mux/run/v.sock",
@@ -124,6 +204,22 @@ def test_every_form_is_read_and_printed_back(text: str, target: object) -> None:
         "ssh://kvm7/",
         "ssh:///web01",
         "ssh://kvm7/a?command=x",
+        "ssh://kvm7/a/b",
+        "ssh://kvm7/qemu:relative/x",
+        "ssh://-oProxyCommand=x/qemu:/run/x",
+        "ssh://-oProxyCommand=x/web01",
+        "ssh://a b/vsock/3",
+        "ssh://kvm7:99999/vsock/3",
+        "ssh://kvm7/vsock/2",
+        "ssh://kvm7/ssh://kvm8/web01",
+        "ssh://kvm7/libvirt://kvm8/system/web01",
+        "ssh://kvm7/" * 400,
+        "ws://",
+        "ws://kvm7:0/",
+        "ws://kvm7/#top",
+        "wss:kvm7",
+        "vnc+tls://kvm7:0",
+        "vnc+tls:kvm7",
         "ch:relative",
         "fc:",
         "http://web01",
@@ -156,6 +252,10 @@ def test_nonsense_is_refused_with_a_hint(text: str) -> None:
         "vnc://host?VncPassword=s3cret",
         "vnc://host?a=b&SSHPASSWORD=s3cret",
         "vnc://host?VncPassword=s3cret&VncUsername=",
+        "vnc+tls://user:s3cret@host",
+        "ws://user:s3cret@host/",
+        "ssh://kvm7/ws://user:s3cret@host/",
+        "wss://host:99999/?token=s3cret",
     ],
 )
 def test_a_password_in_an_address_is_refused_and_not_repeated(text: str) -> None:
@@ -167,7 +267,8 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(text: str) -> None
 # Texts that come near the forms: plain random ones seldom get past the first character.
 PIECES = """
 web01 * ? [ ] / // /// : @ % %20 %00 # & = + - . .vv qemu ch fc libvirt ssh vnc vnc+unix
-vsock vsock-mux vnc:// ssh:// qemu:/// libvirt:// system session kvm7 5900 65536 3 2 [::1]
+vsock vsock-mux vnc:// vnc+tls:// ws:// wss:// ssh:// ssh://kvm7/ qemu:/// libvirt:// system
+session kvm7 5900 65536 3 2 [::1]
 VncUsername VncPassword SecurityType socket command keyfile \0 \x1b é ٣
 """
 TEXTS = st.one_of(
@@ -183,3 +284,11 @@ def test_any_text_is_a_target_or_a_target_error(text: str) -> None:
         target = parse_target(text)
         assert str(target) == text
         assert text.isprintable()
+
+
+def test_a_token_in_a_websocket_s_address_is_shown_nowhere() -> None:
+    machine = resolve(parse_target("wss://kvm7:6080/websockify?token=s3cret"))
+    assert machine.target.endswith("?token=s3cret")  # By which it is found again.
+    shown = (machine.name, machine.identity, str(machine.console), repr(machine.console))
+    assert "s3cret" not in "".join(shown)
+    assert machine.identity == "wss://kvm7:6080/websockify"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmconnect.errors import ResourceError, TargetError, UnsupportedError
+from vmconnect.secret import Secret
 from vmconnect.session import parse_target, resolve
 from vmconnect.session.virt_viewer import ViewerFile, parse_viewer_file
 from vmconnect.streams import Tcp
@@ -43,7 +44,7 @@ def test_a_file_is_the_console_it_tells_of_and_is_deleted(tmp_path: Path) -> Non
     assert machine.console == Tcp("kvm7.example", 5901)
     assert machine.identity == "vnc://kvm7.example:5901"
     assert machine.name == "web01   - Press SHIFT+F12 to Release Cursor"
-    assert (machine.console_user, machine.console_password) == ("ann", "s3 cret\\")
+    assert (machine.console_user, machine.console_password) == ("ann", Secret("s3 cret\\"))
     assert "s3" not in repr(machine)
     assert not path.exists()
 

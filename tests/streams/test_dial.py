@@ -1,24 +1,18 @@
 """Dialling: every kind of endpoint that this machine can have, and how each one fails."""
 
 import contextlib
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.scripted import END, Script
+from vmconnect.deadline import Deadline
 from vmconnect.errors import ConnectError, ConnectionLostError, DeadlineError
-from vmconnect.streams import HybridVsock, Stream, Tcp, Unix, dial
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="vmc-"))
-    yield path
-    shutil.rmtree(path)
+from vmconnect.streams import HybridVsock, Stream, Tcp, Unix, dial, dial_at_once
+from vmconnect.streams.dial import _ask_hybrid
 
 
 @contextlib.contextmanager
@@ -80,46 +74,49 @@ def test_unix_past_the_length_of_a_socket_address(directory: Path) -> None:
         check_echo(dial(Unix(str(deep / "s")), 5))
 
 
+def test_a_full_queue_is_waited_for(directory: Path) -> None:
+    path = str(directory / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        with contextlib.closing(dial(Unix(path), 5)):
+            with pytest.raises(DeadlineError, match="took no call"):
+                dial(Unix(path), 0.05)
+            waiting = threading.Thread(target=lambda: dial(Unix(path), 30).close())
+            waiting.start()
+            listener.accept()[0].close()
+            waiting.join()
+
+
 def test_tcp() -> None:
     with server(socket.AF_INET, ("127.0.0.1", 0), echo_reversed) as listener:
         check_echo(dial(Tcp("127.0.0.1", listener.getsockname()[1]), 5))
 
 
-def hybrid(answer: bytes) -> Callable[[socket.socket], None]:
-    def serve(connection: socket.socket) -> None:
-        assert connection.recv(100) == b"CONNECT 22\n"
-        if answer:
-            connection.sendall(answer)
-            echo_reversed(connection)
-
-    return serve
+def asked(script: Script) -> Script:
+    """Make the handshake of hybrid vsock with a script."""
+    _ask_hybrid(script, HybridVsock("/run/v", 22), Deadline(5))
+    return script
 
 
-def test_hybrid_vsock_begins_at_the_guest_s_first_byte(directory: Path) -> None:
-    path = str(directory / "v")
-    with server(socket.AF_UNIX, path, hybrid(b"OK 1073741824\nSSH-2.0")):
-        stream = dial(HybridVsock(path, 22), 5)
-        assert stream.recv(7) == b"SSH-2.0"
-        stream.shutdown_write()
-        stream.close()
+def test_hybrid_vsock_begins_at_the_guest_s_first_byte() -> None:
+    script = asked(Script() >> b"CONNECT 22\n" << b"OK 1073741824\nSSH-2.0")
+    assert script.recv(10) == b"SSH-2.0"
+    assert script.done
 
 
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (b"", "nothing listens on vsock port 22"),
+        (END, "nothing listens on vsock port 22"),
         (b"HTTP/1.1 400 Bad Request\n", "does not speak hybrid vsock"),
         (b"x" * 100, "does not speak hybrid vsock"),
         (b"OK \n", "does not speak hybrid vsock"),
     ],
 )
-def test_hybrid_vsock_refusals(directory: Path, answer: bytes, text: str) -> None:
-    path = str(directory / "v")
-    with (
-        server(socket.AF_UNIX, path, hybrid(answer)),
-        pytest.raises(ConnectError, match=text),
-    ):
-        dial(HybridVsock(path, 22), 5)
+def test_hybrid_vsock_refusals(answer: bytes, text: str) -> None:
+    with pytest.raises(ConnectError, match=text):
+        asked(Script() >> b"CONNECT 22\n" << answer)
 
 
 def test_a_silent_device_meets_the_deadline(directory: Path) -> None:
@@ -201,3 +198,54 @@ def test_close_wakes_a_reader(directory: Path) -> None:
         done.set()
         assert not reader.is_alive()
         assert len(got) == 1
+
+
+@contextlib.contextmanager
+def full(path: Path) -> Iterator[Callable[[], None]]:
+    """A server whose backlog is full; what is given lets it take those who wait, and go on."""
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
+        listener.bind(str(path))
+        listener.listen(1)
+        waiting = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                caller = stack.enter_context(socket.socket(socket.AF_UNIX))
+                caller.setblocking(False)
+                caller.connect(str(path))
+                waiting += 1
+
+        def take() -> None:
+            for _ in range(waiting + 1):
+                stack.enter_context(listener.accept()[0])
+
+        yield take
+
+
+def test_a_server_that_takes_no_calls_is_waited_for_until_the_deadline(directory: Path) -> None:
+    endpoint = Unix(str(directory / "s"))
+    with full(directory / "s") as take:
+        assert dial_at_once(endpoint) is None
+        with pytest.raises(DeadlineError, match="may be stuck"):
+            dial(endpoint, 0.1)
+        thread = threading.Timer(0.1, take)
+        thread.start()
+        dial(endpoint, 60).close()
+        thread.join()
+    with pytest.raises(ConnectError, match="Connection refused"):
+        dial_at_once(endpoint)
+
+
+def test_who_does_not_wait_reaches_long_paths_too(directory: Path) -> None:
+    deep = directory / ("x" * 60) / ("y" * 60)
+    deep.mkdir(parents=True)
+    with contextlib.chdir(deep), socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("s")
+        listener.listen()
+        stream = dial_at_once(Unix(str(deep / "s")))
+        assert stream is not None
+        with listener.accept()[0] as peer:
+            stream.sendall(b"hello")
+            assert peer.recv(5) == b"hello"
+        stream.close()
+    with pytest.raises(ConnectError, match="No such file"):
+        dial_at_once(Unix(str(directory / "none" / ("z" * 200) / "s")))

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import pytest
 
 from vmconnect.errors import ConnectError
-from vmconnect.streams import SocketStream, Unix, dial
+from vmconnect.streams import Stream, Unix, dial
 from vmconnect.vnc import Console
 
 from .authority import Authority
@@ -57,7 +57,7 @@ class RealServer:
             time.sleep(0.02)
 
     def open(self, password: str | None = None) -> Console:
-        def opener(deadline: object) -> SocketStream:
+        def opener(deadline: object) -> Stream:
             return dial(Unix(str(self.address)), deadline)  # type: ignore[arg-type]
 
         return Console.open(opener, "real", password=password, timeout=START_SECONDS)

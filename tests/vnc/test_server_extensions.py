@@ -189,6 +189,5 @@ def test_qemu_s_sound_can_be_turned_on_and_off(qemu: Callable[..., Qemu]) -> Non
         console.wait_for(lambda _: console._engine.audible, PATIENCE)
         console.listen(True, SampleFormat.S16, 2, 48000)
         console.listen(False)
-        console.request_update()
-        console.wait_for_update(PATIENCE)
+        console.refresh(PATIENCE)
         assert console.alive

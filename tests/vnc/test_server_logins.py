@@ -92,8 +92,7 @@ def check(console: Console, login: str, *, encrypted: bool) -> None:
         assert (console.login, console.encrypted) == (login, encrypted)
         assert console.pixels().size
         console.type("x")
-        console.request_update()
-        console.wait_for_update(PATIENCE)
+        console.refresh(PATIENCE)
 
 
 def test_the_document_tells_of_these() -> None:

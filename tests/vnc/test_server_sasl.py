@@ -122,8 +122,7 @@ def test_much_is_sent_in_pieces(digest: Door) -> None:
     with digest.open(None, USER, PASSWORD) as console:
         for _ in range(4):
             console.clipboard.put("long " * 50_000)
-        console.request_update()
-        console.wait_for_update(PATIENCE)
+        console.refresh(PATIENCE)
         assert console.alive
 
 

@@ -18,7 +18,7 @@ from vmconnect.demo import DemoMachine
 from vmconnect.direct import Guest
 from vmconnect.errors import ConnectError, ConnectionLostError
 from vmconnect.hypervisor import QmpClient
-from vmconnect.streams import SSH_PORT, HybridVsock, SocketStream, Unix, dial
+from vmconnect.streams import SSH_PORT, HybridVsock, Stream, Unix, dial
 
 pytestmark = pytest.mark.guest
 
@@ -149,7 +149,7 @@ def test_a_reboot_ends_streams_and_not_the_device(fresh_machine: type[DemoMachin
         assert machine.vsock_path.stat().st_ino == device
 
 
-def greeted(machine: DemoMachine) -> SocketStream:
+def greeted(machine: DemoMachine) -> Stream:
     """Connect to the guest's sshd as soon as it greets, and read its greeting."""
     deadline = Deadline(WAIT)
     while True:

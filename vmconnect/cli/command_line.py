@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from vmconnect.cli.version import Version
 from vmconnect.cli.voice import say
 from vmconnect.errors import VmconnectError
 
-__all__ = ["main"]
+__all__ = ["Parser", "main", "verdict"]
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it.
@@ -20,9 +21,14 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 COMMANDS = {
     "checkpoint": "keep a machine's state, and go back to it",
+    "completion": "make a shell complete commands, options and machines",
     "console": "open a window on a machine's screen",
+    "credential": "keep passwords of machines in the keyring",
     "demo": "boot a real Linux guest and show what can be done with it",
+    "doctor": "find out which link to a machine is broken, and how to mend it",
     "exec": "run a command in a machine's guest, over vsock",
+    "hints": "tell what makes a machine reachable, and what it lacks",
+    "journal": "show what was done with machines from here, by whom, and with what result",
     "keys": "press keys on a machine's keyboard, with no console attached",
     "list": "list the machines that run here",
     "media": "put media into a machine's drives, and take them out",
@@ -30,18 +36,24 @@ COMMANDS = {
     "record": "record what a machine's screen shows, to a file",
     "replay": "show a recording, or make pictures, a video or text of it",
     "screenshot": "write a machine's screen to a PNG file",
+    "sessions": "list and close the sessions that are kept open between commands",
+    "trust": "list, add and forget the keys that machines are known by",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }
+
+# By this a shell asks for what may follow (argcomplete).
+_ASKING = "_ARGCOMPLETE"
 
 _USAGE_EXIT = {"exec": 255}  # As ssh: every other code is the guest's.
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse with our exit codes and one-line errors."""
 
     usage_exit = 2
 
     def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit."""
         self.exit(self.usage_exit, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -49,40 +61,69 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in arguments if not word.startswith("-")), "")
+    if _ASKING in os.environ:
+        from vmconnect.cli.completers import words_before
+
+        arguments = words_before(COMMANDS)
+        name = arguments[0] if arguments else ""
     try:
         return _run(name, arguments)
-    except VmconnectError as error:
-        say(str(error))
-        return _USAGE_EXIT.get(name, EXIT_FAILURE)
-    except KeyboardInterrupt:
-        say("interrupted")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError as error:
         # Whoever read our output has left. Python must not try to flush it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    except Exception as error:
-        if os.environ.get("VMCONNECT_DEBUG"):
+        return verdict(name, error)[1]
+    except (Exception, KeyboardInterrupt) as error:
+        known = isinstance(error, VmconnectError | KeyboardInterrupt)
+        if not known and os.environ.get("VMCONNECT_DEBUG"):
             raise
-        say(f"internal error: {error!r} (VMCONNECT_DEBUG=1 shows where; please report it)")
-        return _USAGE_EXIT.get(name, EXIT_FAILURE)
+        text, code = verdict(name, error)
+        say(text)
+        return code
+
+
+def verdict(name: str, error: BaseException) -> tuple[str, int]:
+    """Return what is said of an error that ended the command ``name``, and the exit code.
+
+    Of a reader that has left nothing is said.
+    """
+    failure = _USAGE_EXIT.get(name, EXIT_FAILURE)
+    match error:
+        case VmconnectError():
+            return str(error), failure
+        case KeyboardInterrupt():
+            return "interrupted", EXIT_INTERRUPTED
+        case BrokenPipeError():
+            return "", EXIT_BROKEN_PIPE
+    return (
+        f"internal error: {error!r} (VMCONNECT_DEBUG=1 shows where; please report it)",
+        failure,
+    )
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from vmconnect.cli.version import Version
-
-    parser = _Parser(prog="vmconnect", description="Console and commands for every machine.")
+    parser = Parser(prog="vmconnect", description="Console and commands for every machine.")
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, parser_class=_Parser
+        dest="command",
+        metavar="COMMAND",
+        required=True,
+        parser_class=Parser,
+        prog=parser.prog,  # else argparse asks for the terminal's size to work it out
     )
-    for command, summary in COMMANDS.items():
+    # Where the command comes first nothing is asked of the others.
+    known = COMMANDS if arguments[:1] != [name] or name not in COMMANDS else [name]
+    for command in known:
+        summary = COMMANDS[command]
         sub = commands.add_parser(command, help=summary, description=summary)
         sub.usage_exit = _USAGE_EXIT.get(command, sub.usage_exit)
         if command == name:
             module = importlib.import_module(f"vmconnect.cli.{command.replace('-', '_')}")
             module.configure(sub)
             arguments = getattr(module, "arrange", list)(arguments)
+    if _ASKING in os.environ:
+        from vmconnect.cli.completers import complete
+
+        return complete(parser, arguments)
     parsed = parser.parse_args(arguments)
     code: int = module.run(parsed)
     return code

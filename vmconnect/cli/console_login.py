@@ -7,20 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmconnect.cli.password_options import add_password_options, given_password
 from vmconnect.cli.trust_question import ask_trust
 from vmconnect.session import Session
-from vmconnect.session.secrets import (
-    secret_from_descriptor,
-    secret_from_environment,
-    secret_from_file,
-)
 
 if TYPE_CHECKING:
     from vmconnect.vnc import Console
 
 __all__ = ["add_console_options", "open_console"]
-
-_PASSWORD, _USER = "VNC_PASSWORD", "VNC_USERNAME"
 
 
 def add_console_options(parser: argparse.ArgumentParser) -> None:
@@ -38,17 +32,12 @@ def add_console_options(parser: argparse.ArgumentParser) -> None:
     picture.add_argument("--compression", metavar="0..9", type=int, help="how hard it is tried")
     group = parser.add_argument_group(
         "login",
-        f"A password that is not given here is taken from ${_PASSWORD}, a user's name from "
-        f"${_USER}; what is then still wanted is asked for.",
+        "A password that is not given here is taken from $VMCONNECT_CONSOLE_PASSWORD_NAME, "
+        "$VNC_PASSWORD or the keyring (vmconnect credential), a user's name from $VNC_USERNAME; "
+        "what is then still wanted is asked for.",
     )
     group.add_argument("-l", dest="user", metavar="USER", help="log in as USER")
-    source = group.add_mutually_exclusive_group()
-    source.add_argument(
-        "--password-file", metavar="FILE", type=Path, help="the password is FILE's first line"
-    )
-    source.add_argument(
-        "--password-fd", metavar="N", type=int, help="read the password from file descriptor N"
-    )
+    add_password_options(group, "the password")
     group.add_argument(
         "--ca",
         metavar="FILE.pem",
@@ -88,22 +77,14 @@ def open_console(
 
     ``tap``, ``reconnect`` and ``at_once`` are `Session.console`'s.
     """
-    machine = session.machine
-    # What came with the target is for this very machine.
-    password = machine.console_password or secret_from_environment(_PASSWORD)
-    if arguments.password_file is not None:
-        password = secret_from_file(arguments.password_file)
-    elif arguments.password_fd is not None:
-        password = secret_from_descriptor(arguments.password_fd)
-
     from vmconnect.vnc.policy import Policy
     from vmconnect.vnc.preference import Preference
 
     preference = Preference(arguments.encoding, arguments.quality, arguments.compression)
-    name = machine.name
+    name = session.machine.name
     return session.console(
-        password=password,
-        user=arguments.user or machine.console_user or secret_from_environment(_USER),
+        password=given_password(arguments),
+        user=arguments.user,
         accept_host_key=lambda key: (
             arguments.accept_new_host_key or ask_trust(name, "VNC server's key", key)
         ),

@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vmconnect.cli.login import add_login_options, open_guest
+from vmconnect.cli.standard import OwnStandard, Standard
 
 if TYPE_CHECKING:
-    from vmconnect.direct import Result
+    from vmconnect.direct import Guest, Result
 
-__all__ = ["arrange", "configure", "run"]
+__all__ = ["arrange", "configure", "run", "run_in"]
 
-_VALUED = {"-l", "-i", "--wait", "--timeout"}
-_READ_BYTES = 1 << 17
+_VALUED = {"-l", "-i", "--password-file", "--password-fd", "--wait", "--timeout"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--timeout", metavar="SECONDS", type=float, help="hang up on the command after that long"
     )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument(
+        "--no-broker",
+        action="store_true",
+        help="use no session that was kept open, and keep none (so does VMCONNECT_BROKER=0)",
+    )
     parser.add_argument("argv", metavar="COMMAND", nargs="+", help="the command and its arguments")
 
 
@@ -60,47 +62,42 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     session, guest = open_guest(arguments)
     with session:
-        result = guest.run(
-            arguments.argv,
-            stdin=None if arguments.no_stdin else _standard_input(),
-            stdout=None if arguments.json else _writer(1),
-            stderr=None if arguments.json else _writer(2),
-            timeout=arguments.timeout,
-        )
+        return run_in(guest, session.machine.name, arguments, OwnStandard())
+
+
+def run_in(
+    guest: Guest,
+    machine: str,
+    arguments: argparse.Namespace,
+    standard: Standard,
+    on_start: Callable[[Callable[[], None]], object] | None = None,
+) -> int:
+    """Run the command in a guest that is open, with these streams, and return its exit code.
+
+    ``on_start`` is `Guest.run`'s.
+    """
+    result = guest.run(
+        arguments.argv,
+        stdin=None if arguments.no_stdin else standard.input(),
+        stdout=None if arguments.json else standard.output,
+        stderr=None if arguments.json else standard.error_output,
+        timeout=arguments.timeout,
+        on_start=on_start,
+    )
     if arguments.json:
-        print(json.dumps(_as_json(session.machine.name, result)))  # noqa: T201
+        standard.output(json.dumps(_as_json(machine, result)).encode() + b"\n")
     elif result.signal:
-        sys.stderr.write(f"vmconnect: the command was ended by SIG{result.signal}\n")
+        standard.say(f"the command was ended by SIG{result.signal}")
     return _exit_code(result)
 
 
 def _exit_code(result: Result) -> int:
     if result.exit_code is not None:
         return result.exit_code
+    import signal
+
     number = getattr(signal, f"SIG{result.signal}", None)
     return 128 + number if isinstance(number, signal.Signals) else 255
-
-
-def _standard_input() -> Iterator[bytes]:
-    while True:
-        try:
-            data = os.read(0, _READ_BYTES)
-        except OSError:
-            return  # Started with no standard input.
-        if not data:
-            return
-        yield data
-
-
-def _writer(descriptor: int) -> Callable[[bytes], None]:
-    """Return a sink that writes all it is given to a file descriptor, unbuffered."""
-
-    def write(data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-
-    return write
 
 
 def _as_json(machine: str, result: Result) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-__all__ = ["amount", "positive_seconds", "rate", "seconds"]
+__all__ = ["amount", "duration", "positive_seconds", "rate", "seconds"]
 
 _LEAST_SECONDS = 0.001
 _LEAST_RATE, _MOST_RATE = 0.01, 1000
@@ -19,6 +19,15 @@ def amount(count: int) -> str:
             break
         size, unit = size / 1024, larger
     return f"{size:.1f} {unit}" if size != count else f"{count} {unit}"
+
+
+def duration(seconds_: float) -> str:
+    """Return a time as people read it, in its two largest units."""
+    whole = int(seconds_)
+    for unit, size, smaller, step in (("d", 86400, "h", 3600), ("h", 3600, "m", 60)):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // step}{smaller}"
+    return f"{whole // 60}m {whole % 60}s" if whole >= 60 else f"{whole}s"
 
 
 def seconds(text: str) -> float:

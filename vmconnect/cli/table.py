@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["print_table"]
+__all__ = ["print_row", "print_table", "widths_of"]
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows, the heads first, in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = widths_of(rows)
     for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())  # noqa: T201
+        print_row(row, widths)
+
+
+def widths_of(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return how wide the columns have to be."""
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def print_row(row: Sequence[str], widths: Sequence[int]) -> None:
+    """Print one row of a table whose columns are that wide, or will have been."""
+    cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+    print("  ".join(cells).rstrip())  # noqa: T201

@@ -11,7 +11,6 @@ def ask_trust(machine: str, what: str, key: PublicKey) -> bool:
     """Ask the person at the terminal, if there is one, whether the key is the machine's."""
     answer = ask_on_terminal(
         f"The {what} of {machine} is not known yet:\n"
-        f"  {key.kind} {key.fingerprint}\nTrust it from now on (yes/no)? ",
-        hidden=False,
+        f"  {key.kind} {key.fingerprint}\nTrust it from now on (yes/no)? "
     )
     return (answer or "").lower() == "yes"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 from typing import Any
 
 __all__ = ["Version"]
@@ -15,6 +14,7 @@ class Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_rest: Any, **_named: Any) -> None:
         """Print and exit."""
         from importlib.metadata import version
+        from importlib.util import find_spec
 
         kernel = "compiled" if find_spec("vmconnect.vnc._kernel") else "not compiled"
         parser.exit(message=f"vmconnect {version('vmconnect')} (kernel {kernel})\n")

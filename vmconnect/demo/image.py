@@ -154,6 +154,7 @@ def _write_image(tree: Path, new: Path) -> str:
     host_private, host_public = _new_key("root@demo")
     client_private, client_public = _new_key("vmconnect demo")
     rootfs.add("etc/ssh/ssh_host_ed25519_key", host_private, 0o600)
+    rootfs.add("etc/ssh/ssh_host_ed25519_key.pub", host_public)
     for home, owner in _USERS.values():
         rootfs.add_directory(home, 0o700, owner)
         rootfs.add_directory(f"{home}/.ssh", 0o700, owner)

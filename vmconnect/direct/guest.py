@@ -10,6 +10,8 @@ from pathlib import Path
 
 from vmconnect.channel import Channel, ChannelState, Lost
 from vmconnect.deadline import CancelScope, Deadline
+from vmconnect.direct.authentication import AttemptsExhaustedError
+from vmconnect.direct.byte_count import ByteCount
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login, Memory
 from vmconnect.direct.pump import Sink, drain, end_input, feed
@@ -17,6 +19,7 @@ from vmconnect.direct.result import Result
 from vmconnect.direct.ssh import HostKeyCheck, SshConnection
 from vmconnect.direct.transfer import download, upload
 from vmconnect.errors import (
+    AuthenticationError,
     CommandLostError,
     ConnectionLostError,
     GuestError,
@@ -24,6 +27,7 @@ from vmconnect.errors import (
 )
 from vmconnect.progress import Progress, Silent
 from vmconnect.retry import Heartbeat, Retry
+from vmconnect.secret import Secret
 from vmconnect.streams import Stream
 
 __all__ = ["Guest", "Opener"]
@@ -64,9 +68,12 @@ class Guest(Channel):
         scope: CancelScope | None = None,
     ):
         super().__init__(machine, retry, scope)
+        self.login = login if isinstance(login, Login) else Login()
+        """Who we are there, and how we prove it."""
+        self._find_login = login if callable(login) else lambda: login
         self._opener = opener
-        self._login = login
         self._memory = Memory()
+        self._password: Secret | None = None
         self._check_host_key = check_host_key
         self._known_key_kinds = known_key_kinds
         self._heartbeat = heartbeat
@@ -115,6 +122,11 @@ class Guest(Channel):
         connection = self._connection
         return connection.method if connection else ""
 
+    @property
+    def greeting(self) -> str:
+        """What the guest's SSH server greeted with; empty while there is no connection."""
+        return self._connection.greeting if self._connection else ""
+
     def run(
         self,
         argv: Sequence[str],
@@ -123,19 +135,45 @@ class Guest(Channel):
         stdout: Sink | None = None,
         stderr: Sink | None = None,
         timeout: Deadline | float | None = None,
+        on_start: Callable[[Callable[[], None]], object] | None = None,
     ) -> Result:
         """Run ``argv`` in the guest, each element one argument, and return what it gave.
 
         ``stdin`` is sent as it is and then ended; None is an empty input. ``stdout`` and
         ``stderr`` take bytes as they come; without them they are kept in the result, up to
         256 MiB. A command that is not found gives exit code 127, one that cannot be executed
-        126, as the guest's shell says.
+        126, as the guest's shell says. ``on_start`` is called just before the command is sent,
+        with a function that hangs up on it, from any thread; `run` then raises a VmconnectError.
+        What fails before has not reached the guest.
 
         While the channel is lost it waits, for as long as ``timeout`` allows, and a minute
         without one. Raises CommandLostError when the guest goes away meanwhile, DeadlineError
         after ``timeout`` (the command is then hung up on), GuestError for more output than is
         kept.
         """
+        with self.operations.doing("run", argv=tuple(argv)) as operation:
+            count = ByteCount(operation)
+            result = self._run(
+                argv,
+                count.sending(stdin),
+                count.receiving(stdout),
+                count.receiving(stderr),
+                timeout,
+                on_start,
+            )
+            count.received(len(result.stdout) + len(result.stderr))
+            operation.details |= {"exit_code": result.exit_code, "signal": result.signal}
+            return result
+
+    def _run(  # noqa: PLR0917 (those of `run`)
+        self,
+        argv: Sequence[str],
+        stdin: bytes | Iterable[bytes] | None,
+        stdout: Sink | None,
+        stderr: Sink | None,
+        timeout: Deadline | float | None,
+        on_start: Callable[[Callable[[], None]], object] | None,
+    ) -> Result:
         deadline = Deadline.of(timeout)
         started = time.perf_counter()
         connection, channel = self._channel(deadline)
@@ -144,7 +182,8 @@ class Guest(Channel):
         connection.under_way[channel] = shlex.join(argv)
         try:
             try:
-                connection.execute(channel, shlex.join(argv), deadline.sooner(_START_SECONDS))
+                until = deadline.sooner(_START_SECONDS)
+                connection.execute(channel, shlex.join(argv), until, on_start)
             except ConnectionLostError as error:
                 raise self._lost(argv, error, started=False) from error.__cause__
             if stdin is None:
@@ -182,6 +221,12 @@ class Guest(Channel):
             seconds=time.perf_counter() - started,
         )
 
+    def prepare(self) -> None:
+        """Have the next command start a little sooner, if that can be; for who will want one."""
+        connection = self._connection
+        if connection is not None:
+            connection.prepare()
+
     def put(
         self,
         local: Path | str,
@@ -195,8 +240,10 @@ class Guest(Channel):
         It gets its name only when it is whole. Raises ResourceError for the local file,
         GuestError for the remote one, ConnectionLostError.
         """
-        connection = self._ready(Deadline.of(timeout))
-        return upload(connection.sftp, local, remote, progress or Silent())
+        with self.operations.doing("put", local=str(local), remote=remote) as operation:
+            connection = self._ready(Deadline.of(timeout))
+            operation.sent = upload(connection.sftp, local, remote, progress or Silent())
+            return operation.sent
 
     def get(
         self,
@@ -207,24 +254,45 @@ class Guest(Channel):
         timeout: Deadline | float | None = 30.0,
     ) -> int:
         """Copy a file out of the guest and return its size in bytes; else as `put`."""
-        connection = self._ready(Deadline.of(timeout))
-        return download(connection.sftp, remote, local, progress or Silent())
+        with self.operations.doing("get", local=str(local), remote=remote) as operation:
+            connection = self._ready(Deadline.of(timeout))
+            operation.received = download(connection.sftp, remote, local, progress or Silent())
+            return operation.received
 
     def _connect(self, deadline: Deadline) -> None:
         stream = self._opener(deadline)
         try:
-            login = self._login() if callable(self._login) else self._login
+            login = self._find_login()
         except BaseException:
             stream.close()
             raise
-        self._connection = SshConnection(
-            stream,
-            self.machine,
-            replace(login, ask=self._memory.of(login.ask)),
-            self._check_host_key,
-            known_key_kinds=self._known_key_kinds,
-            timeout=deadline.sooner(_READY_SECONDS),
+        self.login = login = replace(
+            login, ask=self._memory.of(login.ask), password=self._password or login.password
         )
+        tried: tuple[str, ...] = ()
+        while True:
+            try:
+                connection = SshConnection(
+                    stream,
+                    self.machine,
+                    login,
+                    self._check_host_key,
+                    known_key_kinds=self._known_key_kinds,
+                    tried=tried,
+                    timeout=deadline.sooner(_READY_SECONDS),
+                )
+            except AttemptsExhaustedError as error:
+                login, tried = error.rest, error.tried
+                stream = self._opener(deadline)
+            except AuthenticationError:
+                self._memory.forget()
+                raise
+            else:
+                if isinstance(password := connection.login.password, Secret):
+                    # Nobody is to be asked again for what has let us in.
+                    self._password = password
+                self._connection = connection
+                return
 
     def _serve(self) -> VmconnectError:
         connection = self._connection

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 from vmconnect.deadline import Deadline
+from vmconnect.direct.authentication import Authentication
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
 from vmconnect.errors import (
-    AuthenticationError,
     ConnectError,
     ConnectionLostError,
     DeadlineError,
     GuestError,
-    ResourceError,
     SshError,
-    TargetError,
     VmconnectError,
 )
 from vmconnect.retry import Heartbeat
@@ -34,6 +33,8 @@ HostKeyCheck = Callable[[str, bytes], None]
 WINDOW_BYTES = 4 << 20
 PACKET_BYTES = 1 << 15
 SIGNAL_CHARACTERS = 32
+_FRESH_SECONDS = 5.0
+_REFUSALS = (paramiko.SSHException, EOFError, OSError)
 
 # How paramiko says that the connection ended under what was asked of it.
 _ENDED = ("ssh session not active", "unable to open channel", "negotiation failed", "no existing")
@@ -72,6 +73,7 @@ class _Transport(paramiko.Transport):
     """
 
     exit_signals: dict[int, str]
+    _CLIENT_ID = "vmconnect"  # what we greet with
     dismissed = False
 
     def _parse_disconnect(self, message: paramiko.Message) -> None:
@@ -98,7 +100,8 @@ class _Transport(paramiko.Transport):
         message.add_byte(paramiko.common.cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")
         message.add_boolean(True)
-        cast("Any", self)._send_user_message(message)
+        with contextlib.suppress(*_REFUSALS):
+            cast("Any", self)._send_user_message(message)
 
     _channel_handler_table = {  # noqa: RUF012 (paramiko's own name and form)
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
@@ -117,15 +120,18 @@ class SshConnection:
         check_host_key: HostKeyCheck,
         *,
         known_key_kinds: Sequence[str] = (),
+        tried: Sequence[str] = (),
         timeout: Deadline | float | None = 30.0,
     ):
         """Greet, check the host key, log in. The stream is ours from here, also on failure.
 
         ``known_key_kinds`` are the key types that are pinned already: they are asked for first,
-        so that the server shows a key that we can compare.
+        so that the server shows a key that we can compare. ``tried`` says which logins were
+        refused on a connection before.
 
         Raises ConnectError when the far end hangs up instead of greeting, SshError when it does
-        not speak SSH, what ``check_host_key`` raises, AuthenticationError, DeadlineError.
+        not speak SSH, what ``check_host_key`` raises, AuthenticationError (an
+        AttemptsExhaustedError if the server takes no more on this connection), DeadlineError.
         """
         self.machine = machine
         self.login = login
@@ -134,6 +140,9 @@ class SshConnection:
         """The commands that run over it, as a shell would read them."""
         deadline = Deadline.of(timeout)
         self._socket = _Socket(stream)
+        self._spare: paramiko.Channel | None = None
+        self._spare_lock = threading.Lock()
+        self._answered_at = 0.0
         try:
             with self._translated("logging in"), deadline.waking(self.close):
                 self._transport = _Transport(
@@ -144,11 +153,23 @@ class SshConnection:
                 self._transport.exit_signals = {}
                 self._greet(known_key_kinds, deadline)
                 key = self._transport.get_remote_server_key()
+                left = deadline.remaining()
                 check_host_key(key.get_name(), key.asbytes())
-                self._authenticate(deadline)
+                deadline = deadline.renewed(left)  # A person may have been asked.
+                authentication = Authentication(self._transport, machine, login, deadline, tried)
+                authentication.run()
+                self.login, self.method = authentication.login, authentication.method
+                # paramiko wakes ten times a second to see whether it is closed. Closing the stream
+                # wakes it too, and a session costs no processor time while nothing happens.
+                stream.settimeout(None)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def greeting(self) -> str:
+        """What the server greeted with, such as ``SSH-2.0-OpenSSH_9.2p1``: its word, unchecked."""
+        return str(self._transport.remote_version)
 
     @property
     def alive(self) -> bool:
@@ -161,44 +182,98 @@ class SshConnection:
         Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
         """
         with self._translated("opening a channel"):
+            if (spare := self._take_spare()) is not None:
+                return spare
             left = Deadline.of(timeout).remaining(at_most=3600)
-            return self._transport.open_session(timeout=left)
+            channel = self._transport.open_session(timeout=left)
+            self._answered_at = time.monotonic()
+            return channel
 
     def execute(
-        self, channel: paramiko.Channel, command: str, timeout: Deadline | float | None = 30.0
+        self,
+        channel: paramiko.Channel,
+        command: str,
+        timeout: Deadline | float | None = 30.0,
+        on_start: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         """Start ``command`` in the user's shell; when this returns it runs.
 
+        ``on_start`` is called just before it is sent, with the function that closes the channel.
         Raises as `open`; then it may run or not.
         """
         with self._translated("starting a command"):
             channel.settimeout(Deadline.of(timeout).remaining())
+            if on_start is not None:
+                on_start(channel.close)
             channel.exec_command(command.encode("utf-8", "surrogateescape"))
             channel.settimeout(None)
+            self._answered_at = time.monotonic()
 
     def wait_end(self, heartbeat: Heartbeat | None = None) -> ConnectionLostError:
         """Return when the connection has ended, and how; it is closed then.
 
-        With a ``heartbeat`` that also is when the server is silent for too long.
+        With a ``heartbeat`` that has a patience it also is when the server is silent for too long.
+        """
+        if heartbeat is not None and heartbeat.patience_s is not None:
+            silent = self._await_silence(heartbeat.interval_s, heartbeat.patience_s)
+        else:
+            self._transport.join()
+            silent = 0.0
+        self.close()
+        if silent:
+            return ConnectionLostError(
+                f"the SSH server has not answered for {silent:.0f} seconds", machine=self.machine
+            )
+        return self.lost("nothing was asked of it")
+
+    def _await_silence(self, interval_s: float, patience_s: float) -> float:
+        """Return how many seconds the server has said nothing, once that is too long; 0 at its end.
+
+        It is asked whether it is there while it says nothing.
         """
         transport = self._transport
-        if heartbeat is not None:
-            transport.packetizer.set_keepalive(heartbeat.interval_s, transport.ask)
-        most = heartbeat.most_s if heartbeat is not None else None
         while transport.is_alive():
             asked = time.monotonic()
-            transport.join(most and heartbeat.interval_s if heartbeat is not None else None)
+            transport.join(interval_s)
             # We may have been stopped ourselves, with the answer waiting to be read.
-            late = heartbeat is not None and time.monotonic() - asked > 3 * heartbeat.interval_s
+            late = time.monotonic() - asked > 3 * interval_s
             silent = time.monotonic() - self._socket.heard_at
-            if most is not None and silent >= most and not late:
-                self.close()
-                return ConnectionLostError(
-                    f"the SSH server has not answered for {silent:.0f} seconds",
-                    machine=self.machine,
-                )
-        self.close()
-        return self.lost("nothing was asked of it")
+            if silent >= interval_s + patience_s and not late:
+                return silent
+            if silent >= interval_s:
+                # Aside: where nothing is read at the far end, asking waits as everything does.
+                name = f"vmconnect guest {self.machine}: ask"
+                threading.Thread(target=transport.ask, name=name, daemon=True).start()
+        return 0.0
+
+    def prepare(self, timeout: float = 5.0) -> None:
+        """Open the channel of the next command ahead, so that it starts a round trip sooner.
+
+        There is no error: a server that lets us have no more channels has none to spare.
+        """
+        with contextlib.suppress(*_REFUSALS):
+            if not self.alive:
+                return
+            before = self._swap_spare(None)
+            if before is None or before.closed:
+                before = self._transport.open_session(timeout=timeout)
+                self._answered_at = time.monotonic()
+            extra = self._swap_spare(before)
+            if extra is not None:
+                extra.close()
+
+    def _take_spare(self) -> paramiko.Channel | None:
+        # After a while it takes a round trip to know that the guest still knows us: a command that
+        # was sent to one that does not may have run for all that we can tell.
+        if time.monotonic() > self._answered_at + _FRESH_SECONDS:
+            return None
+        spare = self._swap_spare(None)
+        return spare if spare is not None and not spare.closed else None
+
+    def _swap_spare(self, channel: paramiko.Channel | None) -> paramiko.Channel | None:
+        with self._spare_lock:
+            before, self._spare = self._spare, channel
+        return before
 
     def exit_signal(self, channel: paramiko.Channel) -> str | None:
         """Return the name of the signal that ended the channel's command, without ``SIG``."""
@@ -242,89 +317,25 @@ class SshConnection:
         self._transport.banner_timeout = left
         self._transport.handshake_timeout = left
         self._transport.auth_timeout = left
+        doing = "waiting for the SSH server's greeting"
         try:
             self._transport.start_client(timeout=left)
-        except paramiko.SSHException as error:
-            deadline.check("waiting for the SSH server's greeting")
-            if isinstance(error.__cause__ or error.__context__, EOFError) or "banner" in str(error):
+            if not self._transport.initial_kex_done:
+                # It only returns, when its time is over.
+                raise DeadlineError(f"timed out while {doing}", machine=self.machine)
+        except (paramiko.SSHException, EOFError, ConnectionError) as error:
+            deadline.check(doing)
+            if isinstance(error.__cause__ or error.__context__, TimeoutError):
+                raise DeadlineError(f"timed out while {doing}", machine=self.machine) from error
+            # It may have gone before it read our greeting, or without one of its own.
+            gone = not isinstance(error, paramiko.SSHException) or "banner" in str(error)
+            if gone and not self._transport.remote_version:
                 raise ConnectError(
                     "the SSH server hung up before it greeted",
                     machine=self.machine,
                     hint="is sshd installed in the guest, and is the guest still starting?",
                 ) from error
             raise
-        if not cast("Any", self._transport).initial_kex_done:
-            raise DeadlineError("timed out while waiting for the SSH server's greeting")
-
-    def _authenticate(self, deadline: Deadline) -> None:
-        transport, user = self._transport, self.login.user
-        tried: list[str] = []
-        for description, key in self._keys():
-            deadline.check("logging in")
-            try:
-                transport.auth_publickey(user, key)
-            except paramiko.BadAuthenticationType:
-                tried.append(description)
-                break  # Keys are not welcome at all.
-            except paramiko.AuthenticationException as error:
-                self._check_refused(error, deadline)
-                tried.append(description)
-                if not transport.is_active():
-                    break  # Too many attempts for this server.
-            else:
-                self.method = description
-                return
-        if transport.is_active():
-            secret = self.login.ask(f"{user}@{self.machine}'s password: ")
-            if secret is not None:
-                try:
-                    transport.auth_password(user, secret)
-                except paramiko.AuthenticationException as error:
-                    self._check_refused(error, deadline)
-                    tried.append("a password")
-                else:
-                    self.method = "password"
-                    return
-        raise AuthenticationError(
-            f"login as {user} refused; tried {', '.join(tried) or 'nothing, having no key'}",
-            machine=self.machine,
-            hint="name another user with -l or a key with -i",
-        )
-
-    def _check_refused(self, error: paramiko.AuthenticationException, deadline: Deadline) -> None:
-        """Raise what kept the server from refusing a login, if it has not refused it."""
-        if isinstance(error, paramiko.BadAuthenticationType):
-            return
-        if not self._transport.is_active() and not self._transport.dismissed:
-            raise self.lost("logging in") from error
-        if "timeout" in str(error).lower():
-            deadline.check("logging in")
-
-    def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        for path in self.login.identity_files:
-            yield f"key {path}", self._load(path)
-        if self.login.use_agent:
-            agent = paramiko.Agent()
-            try:
-                for key in agent.get_keys():
-                    yield f"agent key {key.get_name()}", key
-            finally:
-                agent.close()
-
-    def _load(self, path: Path) -> paramiko.PKey:
-        """Read a private key, asking for its passphrase if it has one."""
-        try:
-            return _private_key(path, None)
-        except paramiko.PasswordRequiredException as error:
-            answer = self.login.ask(f"passphrase for {path}: ")
-            if answer is None:
-                raise AuthenticationError(
-                    f"the key {path} has a passphrase", hint="load it with ssh-add"
-                ) from error
-        try:
-            return _private_key(path, answer)
-        except TargetError as error:
-            raise AuthenticationError(f"wrong passphrase for {path}") from error
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
@@ -358,22 +369,3 @@ def _interrupts_first() -> Iterator[None]:
                 raise KeyboardInterrupt from error
             before = before.__context__
         raise
-
-
-def _private_key(path: Path, passphrase: str | None) -> paramiko.PKey:
-    """Read a private key file of any kind that SSH has.
-
-    Raises paramiko's PasswordRequiredException, ResourceError, or TargetError for a file that
-    is no key or does not open with this passphrase.
-    """
-    cause: Exception | None = None
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        try:
-            return kind.from_private_key_file(str(path), passphrase)
-        except paramiko.PasswordRequiredException:
-            raise
-        except OSError as error:
-            raise ResourceError(f"cannot read the key {path}: {error.strerror}") from error
-        except (ValueError, TypeError, IndexError, paramiko.SSHException) as error:
-            cause = error
-    raise TargetError(f"{path} is no private key that can be read") from cause

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from vmconnect.hypervisor.vsock_state import VsockState
     from vmconnect.hypervisor.watch import Watch
+    from vmconnect.mark import Mark
+    from vmconnect.secret import Secret
     from vmconnect.streams import Stream
 
 __all__ = ["Capability", "Checkpoint", "Drive", "Hypervisor"]
@@ -55,6 +58,7 @@ class Capability(enum.Enum):
     SEND_KEYS = "send_keys"
     OPEN_CONSOLE = "open_console"
     CONSOLE_PASSWORD = "set_console_password"  # noqa: S105 (a method's name)
+    ASK_AGENT = "ask_agent"
     CONSOLE = "console"
     GUEST = "guest"
     AGENT = "agent"
@@ -134,6 +138,14 @@ class Hypervisor:
     def inspect(self, path: Path, deadline: Deadline) -> Machine:
         """Return the machine behind the socket at ``path``, where each has a socket of its own."""
         raise UnsupportedError(f"{self.name} has one socket for all machines")
+
+    def mark(self, machine: Machine, name: str | None = None) -> Mark | None:
+        """Return what stays the same for as long as asking would tell the same of a machine.
+
+        That is, of its identity and how its guest is reached, not of its state; with ``name``, of
+        which machine `look_up` finds by it as well. None where only asking tells.
+        """
+        return None
 
     def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
         """Return the machine as it is now."""
@@ -258,10 +270,27 @@ class Hypervisor:
         self._lacks(Capability.OPEN_CONSOLE, machine)
 
     def set_console_password(
-        self, machine: Machine, password: str, deadline: Deadline, *, valid_s: float | None = None
+        self,
+        machine: Machine,
+        password: Secret | str,
+        deadline: Deadline,
+        *,
+        valid_s: float | None = None,
     ) -> None:
         """Set the console's password, for that many seconds, or for good."""
         self._lacks(Capability.CONSOLE_PASSWORD, machine)
+
+    def ask_agent(self, machine: Machine, request: str, deadline: Deadline) -> str:
+        """Pass a request, a JSON text, on to the guest's agent, and return its reply.
+
+        For hypervisors that keep the agent's channel to themselves: `Machine.relayed_agent`.
+        """
+        self._lacks(Capability.ASK_AGENT, machine)
+
+    def vsock_state(self, machine: Machine, deadline: Deadline) -> VsockState | None:
+        """Return how far the machine's vsock has come; None where the hypervisor does not tell."""
+        del machine, deadline
+        return None
 
     def _lacks(self, capability: Capability, machine: Machine | None = None) -> NoReturn:
         from vmconnect.hypervisor import kinds

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from vmconnect.errors import AmbiguousTargetError, MachineNotFoundError
 from vmconnect.hypervisor.machine import Machine
 
-__all__ = ["choose", "is_pattern", "matching"]
+__all__ = ["choose", "is_meant", "is_pattern", "matching", "uuid_digits"]
 
 _SHOWN = 10
 
@@ -26,8 +26,8 @@ def matching(machines: Iterable[Machine], text: str) -> list[Machine]:
     known = list(machines)
     if named := [machine for machine in known if machine.name == text]:
         return named
-    digits = _uuid_digits(text)
-    if digits and (of_it := [each for each in known if digits == _uuid_digits(each.uuid or "")]):
+    digits = uuid_digits(text)
+    if digits and (of_it := [each for each in known if digits == uuid_digits(each.uuid or "")]):
         return of_it
     if not is_pattern(text):
         return []
@@ -36,6 +36,20 @@ def matching(machines: Iterable[Machine], text: str) -> list[Machine]:
 
     pattern = re.compile(fnmatch.translate(text))
     return [machine for machine in known if pattern.match(machine.name)]
+
+
+def is_meant(text: str, name: str, uuid: str | None) -> bool:
+    """Return whether ``text`` may mean the machine of that name and UUID; see `matching`."""
+    if name == text:
+        return True
+    digits = uuid_digits(text)
+    if digits and digits == uuid_digits(uuid or ""):
+        return True
+    if not is_pattern(text):
+        return False
+    import fnmatch
+
+    return fnmatch.fnmatchcase(name, text)
 
 
 def choose(found: Sequence[Machine], text: str, known: Iterable[Machine]) -> Machine:
@@ -67,7 +81,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _uuid_digits(text: str) -> str | None:
+def uuid_digits(text: str) -> str | None:
     """Return the 32 digits of a UUID, however it is written; None if it is none."""
     digits = text.lower().replace("-", "")
     return digits if len(digits) == 32 and not digits.strip("0123456789abcdef") else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from vmconnect.secret import Secret
 from vmconnect.streams import Endpoint
 
 __all__ = ["GuestNote", "Machine", "PowerState"]
@@ -42,10 +43,11 @@ class Machine:
     ``target`` is a text that finds the machine again. ``console`` (RFB), ``guest`` (vsock),
     ``agent`` (the guest agent's channel) and ``serial`` are None where the machine has none;
     a serial port that is no socket is the path of its terminal or file. A machine with
-    ``handed_console`` may listen nowhere, but its hypervisor hands out connections to its screen.
-    ``console_user`` and ``console_password`` are what an address or a connection file says of how
-    to log in there. ``trouble`` is what is wrong, such as why the state is UNKNOWN, and what would
-    help.
+    ``handed_console`` may listen nowhere, but its hypervisor hands out connections to its screen;
+    with ``relayed_agent``, the hypervisor has the guest agent's channel to itself, and passes
+    requests on. With ``clipboard``, its console shares the guest's. ``console_user`` and
+    ``console_password`` are what an address or a connection file says of how to log in there.
+    ``trouble`` is what is wrong, such as why the state is UNKNOWN, and what would help.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Machine:
     agent: Endpoint | None = None
     serial: Endpoint | Path | None = None
     handed_console: bool = False
+    relayed_agent: bool = False
+    clipboard: bool = False
     console_user: str | None = None
-    console_password: str | None = field(default=None, repr=False)
+    console_password: Secret | None = None
     trouble: str | None = None

@@ -29,6 +29,7 @@ _WORDS = {
     Capability.SEND_KEYS: "press keys without a console",
     Capability.OPEN_CONSOLE: "hand over a console that listens nowhere",
     Capability.CONSOLE_PASSWORD: "set the console's password",
+    Capability.ASK_AGENT: "pass requests on to the guest agent",
     Capability.CONSOLE: "tell where the console (VNC) is",
     Capability.GUEST: "tell where the guest's vsock is",
     Capability.AGENT: "tell where the guest agent's channel is",

@@ -13,6 +13,7 @@ from vmconnect.vnc.events import Event, UpdateDone
 from vmconnect.vnc.framebuffer import Pixels, ours
 from vmconnect.vnc.pixel_format import OURS
 from vmconnect.vnc.recording import Player
+from vmconnect.vnc.states import State
 
 __all__ = ["Replay"]
 
@@ -122,3 +123,6 @@ class Replay:
     def _stop(self, error: VmconnectError) -> None:
         self._next = None
         self.trouble = error.with_machine(self.player.path.name)
+        if self.engine.state is not State.CLOSED:
+            # What has come of a rectangle is drawn.
+            self.engine.receive_end()

@@ -12,18 +12,26 @@
     what a session tells
 `TrustStore`, `HostKey`, `PublicKey`
     whose host key is whose
-`ask_on_terminal`
+`ask_on_terminal`, `ask_secret`
     a question to the person at the terminal
 """
 
-from vmconnect.session.credentials import ask_on_terminal
-from vmconnect.session.inventory import Inventory, list_machines, take_inventory
-from vmconnect.session.key_store import PublicKey
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Not when it is first named, as the others: its module has the same name.
 from vmconnect.session.resolve import hypervisor_of, resolve, resolve_all
-from vmconnect.session.session import Session, connect
-from vmconnect.session.states import SessionState
-from vmconnect.session.target import Target, parse_target
-from vmconnect.session.trust import HostKey, TrustStore
+
+if TYPE_CHECKING:
+    from vmconnect.session.credentials import ask_on_terminal, ask_secret
+    from vmconnect.session.inventory import Inventory, list_machines, take_inventory
+    from vmconnect.session.key_store import PublicKey
+    from vmconnect.session.session import Session, connect
+    from vmconnect.session.states import SessionState
+    from vmconnect.session.target import Target, parse_target
+    from vmconnect.session.trust import HostKey, TrustStore
 
 __all__ = [
     "HostKey",
@@ -34,6 +42,7 @@ __all__ = [
     "Target",
     "TrustStore",
     "ask_on_terminal",
+    "ask_secret",
     "connect",
     "hypervisor_of",
     "list_machines",
@@ -42,3 +51,28 @@ __all__ = [
     "resolve_all",
     "take_inventory",
 ]
+
+# Whoever lists machines needs no sessions, and is to be quick.
+_HOMES = {
+    "HostKey": "trust",
+    "Inventory": "inventory",
+    "PublicKey": "key_store",
+    "Session": "session",
+    "Target": "target",
+    "TrustStore": "trust",
+    "ask_on_terminal": "credentials",
+    "ask_secret": "credentials",
+    "connect": "session",
+    "list_machines": "inventory",
+    "parse_target": "target",
+    "take_inventory": "inventory",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -16,9 +16,9 @@ from vmconnect.errors import (
 )
 from vmconnect.hypervisor import Machine, PowerState
 from vmconnect.retry import Backoff, Heartbeat, Retry
-from vmconnect.session.key_store import PublicKey
+from vmconnect.session.key_store import Origin, PublicKey
 from vmconnect.session.locator import Locator
-from vmconnect.streams import Endpoint, Stream, Tcp, dial
+from vmconnect.streams import Endpoint, Stream, dial
 
 if TYPE_CHECKING:  # numpy is imported by who needs a console.
     from vmconnect.session.server_keys import ServerKeyStore
@@ -26,9 +26,6 @@ if TYPE_CHECKING:  # numpy is imported by who needs a console.
     from vmconnect.vnc.route import Route
 
 __all__ = ["HERE", "Access", "Decision", "DialledAhead", "refuse"]
-
-# Hosts that are this one.
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 # What it costs to ask decides how often: sockets of this host can be tried all the time, so that
 # nothing of a machine's start is missed; libvirt tells when it is worth it; a network is spared.
@@ -68,8 +65,15 @@ class Access:
         endpoint = machine.console
         if endpoint is None and not machine.handed_console:
             raise self._missing(machine, "console")
+        if endpoint is not None and policy is not None:
+            from vmconnect.streams import certified
+
+            secured = certified(endpoint, policy.authority, policy.certificate, policy.private_key)
+            if secured != endpoint:  # Then it is TLS below RFB that they are for.
+                endpoint = secured
+                policy = replace(policy, authority=None, certificate=None, private_key=None)
         demanded = self._console_policy(policy, endpoint, accept)
-        local = not isinstance(endpoint, Tcp) or endpoint.host in _LOOPBACK
+        local = endpoint is None or endpoint.local
         if endpoint is None:
             stream = self._handed_console(deadline)
         else:
@@ -85,19 +89,24 @@ class Access:
 
         policy = policy or Policy()
         machine, keys = self._locator.machine, self._server_keys or ServerKeyStore()
-        private = policy.private or not isinstance(endpoint, Tcp)
+        private = policy.private or endpoint is None or endpoint.private
 
         def check(key: ServerKey) -> None:
             # Whoever owns a socket here is who it is.
-            keys.check(machine.identity, key, machine.name, _accept if private else accept)
+            keys.check(
+                machine.identity,
+                key,
+                machine.name,
+                _accept if private else accept,
+                origin=Origin.LOCAL if private else Origin.ACCEPTED,
+            )
 
         return replace(
             policy,
             private=private,
             check_key=policy.check_key or check,
             verified=policy.verified or bool(policy.authority or keys.pinned(machine.identity)),
-            server_name=policy.server_name
-            or (endpoint.host if isinstance(endpoint, Tcp) else None),
+            server_name=policy.server_name or (endpoint.hostname if endpoint else None),
         )
 
     def _handed_console(self, deadline: Deadline) -> Stream:
@@ -137,20 +146,16 @@ class Access:
 
     def heartbeat_over(self, endpoint: Endpoint | None) -> Heartbeat:
         """Return how often a far end is asked after: whether one on this host is there, is seen."""
-        if isinstance(endpoint, Tcp):
-            return self._heartbeat
-        return replace(self._heartbeat, patience_s=None)
+        if endpoint is None or (endpoint.local and endpoint.private):
+            return replace(self._heartbeat, patience_s=None)
+        return self._heartbeat
 
     def retry(self) -> Retry:
         """Return the pauses for one channel."""
         machine = self._locator.machine
         if machine.hypervisor == "libvirt":
             return Retry(_LIBVIRT)
-        far = [
-            each
-            for each in (machine.console, machine.guest)
-            if isinstance(each, Tcp) and each.host not in _LOOPBACK
-        ]
+        far = any(each and not each.local for each in (machine.console, machine.guest))
         return Retry(_NETWORK if far else HERE)
 
 

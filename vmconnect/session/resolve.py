@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ConnectError, MachineNotFoundError, UnsupportedError
@@ -21,6 +22,9 @@ from vmconnect.session.target import (
 )
 from vmconnect.streams import Endpoint, Tcp
 
+if TYPE_CHECKING:
+    from vmconnect.streams import SshHost
+
 __all__ = ["hypervisor_of", "resolve", "resolve_all", "resolve_or_expect"]
 
 # How long a search for a name waits for a hypervisor that does not answer: the machine is most
@@ -32,8 +36,13 @@ def resolve(target: Target, timeout: Deadline | float | None = 10.0) -> Machine:
     """Return the machine that ``target`` means.
 
     Raises MachineNotFoundError or AmbiguousTargetError, both with the candidates, and what the
-    hypervisor raises when it does not answer.
+    hypervisor raises when it does not answer. Where ssh leads to it, and asks whoever is at the
+    terminal, the time that the answer takes does not count.
     """
+    if host := _host(target):
+        from vmconnect.streams.ssh.master import log_in
+
+        log_in(host)
     deadline = Deadline.of(timeout)
     found = _find(target, deadline)
     known = found if found.machines else _known(target, deadline)
@@ -72,11 +81,14 @@ def resolve_all(target: Target, timeout: Deadline | float | None = 10.0) -> list
 def hypervisor_of(machine: Machine) -> Hypervisor:
     """Return the hypervisor that runs the machine; the caller closes it.
 
-    Raises UnsupportedError for a machine that was named by a bare address.
+    What it is told to do is noted in the journal. Raises UnsupportedError for a machine that was
+    named by a bare address.
     """
+    from vmconnect.session.journal import journalled_hypervisor
+
     target = parse_target(machine.target)
     if isinstance(target, SocketTarget | LibvirtTarget):
-        return _hypervisor_at(target)
+        return journalled_hypervisor(_hypervisor_at(target))
     raise UnsupportedError(
         "an address tells of no hypervisor that could be asked",
         machine=machine.name,
@@ -87,19 +99,8 @@ def hypervisor_of(machine: Machine) -> Hypervisor:
 def _find(target: Target, deadline: Deadline) -> Inventory:
     """Return the machines that match, and the errors of those that could not be asked."""
     match target:
-        case AddressTarget(text, console, guest):
-            return Inventory(
-                (
-                    Machine(
-                        name=target.name or text,
-                        identity=_identity(console, text),
-                        target=text,
-                        console=console,
-                        guest=guest,
-                        console_user=target.user,
-                    ),
-                )
-            )
+        case AddressTarget():
+            return Inventory((_of_address(target),))
         case FileTarget(path):
             return Inventory((_of_file(Path(path)),))
         case SocketTarget(_, path):
@@ -145,17 +146,45 @@ def _choose(target: Target, found: Inventory, known: Inventory) -> Machine:
         raise
 
 
+def _host(target: Target) -> SshHost | None:
+    """Return the host that our own ssh has to reach for the target."""
+    match target:
+        case SocketTarget(host=host):
+            return host
+        case AddressTarget(console=console, guest=guest):
+            from vmconnect.streams import host_of
+
+            return host_of(console) or host_of(guest)
+        case _:
+            return None
+
+
 def _hypervisor_at(target: SocketTarget | LibvirtTarget) -> Hypervisor:
     if isinstance(target, LibvirtTarget):
         from vmconnect.hypervisor.libvirt import Libvirt
 
         return Libvirt(target.address)
-    directory = Path(target.path).parent
+    directory, host = Path(target.path).parent, target.host
     if target.kind == "qemu":
-        return Qemu(directory)
+        return Qemu(directory, host)
     from vmconnect.hypervisor.rest import CloudHypervisor, Firecracker
 
-    return CloudHypervisor(directory) if target.kind == "ch" else Firecracker(directory)
+    return CloudHypervisor(directory, host) if target.kind == "ch" else Firecracker(directory, host)
+
+
+def _of_address(target: AddressTarget) -> Machine:
+    from vmconnect.streams import WebSocket
+
+    # A WebSocket's address may hold a token: neither names nor trust stores show it.
+    text = str(target.console) if isinstance(target.console, WebSocket) else target.text
+    return Machine(
+        name=target.name or text,
+        identity=_identity(target.console, text),
+        target=target.text,
+        console=target.console,
+        guest=target.guest,
+        console_user=target.user,
+    )
 
 
 def _of_file(path: Path) -> Machine:

@@ -1,6 +1,7 @@
-"""Secrets that are not asked for: from a file descriptor, a file, or the environment.
+"""Secrets that a caller names the place of: a file descriptor, a file, an environment variable.
 
-Never from the command line, which every user of the host can read.
+Never the command line, which every user of the host can read. A function here that raises has
+nothing of what it read in its variables: a traceback may show them.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import stat
 from pathlib import Path
 
 from vmconnect.errors import ResourceError
+from vmconnect.secret import Secret
 
 __all__ = ["secret_from_descriptor", "secret_from_environment", "secret_from_file"]
 
 _MOST_BYTES = 64 * 1024
 
 
-def secret_from_descriptor(descriptor: int) -> str:
+def secret_from_descriptor(descriptor: int) -> Secret:
     """Return the first line of what an open file descriptor, a pipe for instance, gives.
 
     It is read to the end of the line and no further. Raises ResourceError if it cannot be.
     """
+    where = f"file descriptor {descriptor}"
     line = bytearray()
     try:
         while b"\n" not in line and len(line) <= _MOST_BYTES:
@@ -29,13 +32,14 @@ def secret_from_descriptor(descriptor: int) -> str:
                 break
             line += byte
     except OSError as error:
-        raise ResourceError(
-            f"cannot read a password from file descriptor {descriptor}: {error.strerror}"
-        ) from error
-    return _line(bytes(line), f"file descriptor {descriptor}")
+        line.clear()
+        raise ResourceError(f"cannot read a password from {where}: {error.strerror}") from error
+    found = _first_line(bytes(line))
+    line.clear()
+    return _checked(found, where)
 
 
-def secret_from_file(path: Path) -> str:
+def secret_from_file(path: Path) -> Secret:
     """Return the first line of a file.
 
     Raises ResourceError if it cannot be read, or if other users can read it.
@@ -43,26 +47,39 @@ def secret_from_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
             info = os.fstat(file.fileno())
-            data = file.read(_MOST_BYTES + 1)
+            if stat.S_ISREG(info.st_mode) and info.st_mode & 0o077:
+                raise ResourceError(
+                    f"other users can read the password in {path}", hint=f"chmod 600 {path}"
+                )
+            found = _first_line(file.read(_MOST_BYTES + 1))
     except OSError as error:
         raise ResourceError(f"cannot read a password from {path}: {error.strerror}") from error
-    if stat.S_ISREG(info.st_mode) and info.st_mode & 0o077:
-        raise ResourceError(
-            f"other users can read the password in {path}", hint=f"chmod 600 {path}"
-        )
-    return _line(data, str(path))
+    return _checked(found, str(path))
 
 
-def secret_from_environment(variable: str) -> str | None:
-    """Return an environment variable's value; None if it is not set."""
-    return os.environ.get(variable)
+def secret_from_environment(variable: str) -> Secret | None:
+    """Return an environment variable's value; None if it is not set, or empty.
+
+    Raises ResourceError if it is not UTF-8.
+    """
+    if not os.environ.get(variable):
+        return None
+    return _checked(_first_line(os.environb[variable.encode()]), f"${variable}")
 
 
-def _line(data: bytes, where: str) -> str:
+def _first_line(data: bytes) -> Secret | str:
+    """Return the password in ``data``, or what is wrong with it."""
     line = data.split(b"\n", 1)[0].removesuffix(b"\r")
     if not line or len(line) > _MOST_BYTES:
-        raise ResourceError(f"there is no password in {where}", hint="it has to be the first line")
+        return "there is no password in {}"
     try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        raise ResourceError(f"the password in {where} is not UTF-8") from error
+        return Secret(line.decode())
+    except UnicodeDecodeError:
+        return "the password in {} is not UTF-8"
+
+
+def _checked(found: Secret | str, where: str) -> Secret:
+    if isinstance(found, Secret):
+        return found
+    hint = "it has to be the first line" if found.startswith("there") else None
+    raise ResourceError(found.format(where), hint=hint)

@@ -21,24 +21,31 @@ from vmconnect.errors import (
 from vmconnect.hypervisor import Machine
 from vmconnect.publisher import Publisher
 from vmconnect.retry import Heartbeat, Retry
+from vmconnect.secret import Secret
 from vmconnect.session.access import HERE, Access, Decision, DialledAhead, refuse
-from vmconnect.session.credentials import ask_on_terminal, login_for
+from vmconnect.session.agent_access import has_agent, told_host_keys
+from vmconnect.session.credentials import console_password, console_user, login_for
 from vmconnect.session.events import ChannelBack, ChannelClosed, ChannelLost, SessionEvent
+from vmconnect.session.journal import journalled
 from vmconnect.session.observer import Observer
 from vmconnect.session.resolve import resolve_or_expect
 from vmconnect.session.states import SessionState
 from vmconnect.session.target import Target, parse_target
 from vmconnect.session.trust import HostKey, TrustStore
+from vmconnect.streams import Stream
 
 if TYPE_CHECKING:  # numpy and paramiko are imported by the channel that needs them.
     from vmconnect.direct import Guest
     from vmconnect.session.server_keys import ServerKeyStore
     from vmconnect.vnc import Console
-    from vmconnect.vnc.credentials import Secret
+    from vmconnect.vnc.credentials import Answer
     from vmconnect.vnc.policy import Policy
     from vmconnect.vnc.preference import Preference
 
 __all__ = ["Session", "connect"]
+
+# How long the guest agent may take to tell the host keys.
+_TELLING_SECONDS = 15.0
 
 C = TypeVar("C", bound=Channel)
 Subscriber = Callable[[SessionEvent], object]
@@ -150,11 +157,14 @@ class Session:
                 f"still {state.value} when the time was over", machine=self.machine.name
             )
 
+    @journalled(
+        "console", "open", lambda console: {"login": console.login, "encrypted": console.encrypted}
+    )
     def console(
         self,
         *,
-        password: Secret = None,
-        user: Secret = None,
+        password: Answer = None,
+        user: Answer = None,
         accept_host_key: Decision = refuse,
         policy: Policy | None = None,
         preference: Preference | None = None,
@@ -167,7 +177,8 @@ class Session:
         """Attach to the machine's screen and return when the server has let us in.
 
         ``password`` and ``user``, or ways to ask for them, are used only if the server wants
-        them; by default what came with the target is, or the person at the terminal is asked.
+        them; by default what came with the target is, what the environment or the keyring has, or
+        the person at the terminal is asked (`vmconnect.session.credentials`).
         What of ``policy`` is left open follows from the machine: a socket on this host is private;
         a server's key is pinned to the machine, ``accept_host_key`` decides on one that was never
         seen, and a machine with a pinned key must show it ever after. Encodings follow from
@@ -183,22 +194,19 @@ class Session:
         DeadlineError, RfbError, AuthenticationError, TrustError.
         """
         from vmconnect.vnc import Console
+        from vmconnect.vnc.credentials import concealed
 
-        name = self.machine.name
+        password, user = concealed(password), concealed(user)
+        machine, name = self.machine, self.machine.name
         with self._opening() as scope:
             deadline = scope.deadline(timeout)
 
             def opened(*, retry: Retry | None) -> Console:
-                machine = self.machine
                 return Console.open(
                     lambda until: self._access.console_route(policy, accept_host_key, until),
                     name,
-                    password=password
-                    or machine.console_password
-                    or (lambda: ask_on_terminal(f"VNC password of {name}: ")),
-                    user=user
-                    or machine.console_user
-                    or (lambda: ask_on_terminal(f"VNC user of {name}: ", hidden=False)),
+                    password=password or console_password(machine),
+                    user=user or console_user(machine),
                     preference=preference,
                     tap=tap,
                     timeout=deadline,
@@ -215,24 +223,32 @@ class Session:
                 return self._keep(once, scope)
             return self._keep(opened(retry=None), scope)
 
+    @journalled("guest", "login", lambda guest: {"user": guest.login.user, "method": guest.method})
     def guest(
         self,
         *,
         user: str | None = None,
         identity_files: Sequence[Path] = (),
+        password: Secret | str | None = None,
+        passphrase: Secret | str | None = None,
+        agent_socket: str | None = None,
         accept_host_key: Decision = refuse,
         timeout: Deadline | float | None = 30.0,
         wait: bool = False,
     ) -> Guest:
         """Log in to the machine's guest over vsock.
 
-        ``accept_host_key`` decides on a key that was never seen; it is then pinned. ``wait``
-        keeps trying until ``timeout`` while the machine is off or nobody answers, as in a guest
-        that is starting.
+        ``agent_socket`` is that of the ssh-agent to ask, if it is not SSH_AUTH_SOCK's.
+        With ``identity_files``, which ``passphrase`` opens, or with a ``password``, nothing else is
+        tried; without, all that `vmconnect.session.credentials` finds, up to the guest agent.
+        On first contact the guest agent tells the host keys; where there is none,
+        ``accept_host_key`` decides. They are then pinned. ``wait`` keeps trying until ``timeout``
+        while the machine is off or nobody answers, as in a guest that is starting.
 
         Raises MachineOffError, UnsupportedError for a machine with no vsock, ConnectError,
         DeadlineError, TrustError, AuthenticationError, SshError.
         """
+        password, passphrase = Secret.of(password), Secret.of(passphrase)
         with self._opening() as scope:
             deadline = scope.deadline(timeout)
             opener = DialledAhead(self._access.guest_stream, deadline)
@@ -244,8 +260,17 @@ class Session:
 
             def check(kind: str, blob: bytes) -> None:
                 machine, key = self.machine, HostKey(kind, blob)
+
+                def told() -> list[HostKey]:
+                    return told_host_keys(machine, scope.deadline(_TELLING_SECONDS))
+
                 self.trust.check(
-                    machine.identity, key, machine.name, accept_host_key, provisioned=noted()
+                    machine.identity,
+                    key,
+                    machine.name,
+                    accept_host_key,
+                    provisioned=noted(),
+                    vouched=told if has_agent(machine) else None,
                 )
 
             written = noted()
@@ -253,7 +278,14 @@ class Session:
             guest = Guest.open(
                 opener,
                 self.machine.name,
-                lambda: login_for(self.machine, user, identity_files),
+                lambda: login_for(
+                    self.machine,
+                    user,
+                    identity_files,
+                    password,
+                    passphrase,
+                    agent_socket=agent_socket,
+                ),
                 check,
                 known_key_kinds=[key.kind for key in known],
                 timeout=deadline,
@@ -263,6 +295,11 @@ class Session:
                 scope=scope,
             )
             return self._keep(guest, scope)
+
+    def guest_stream(self, timeout: Deadline | float | None = 10.0) -> Stream:
+        """Return a connection to the guest's SSH server, which nobody has spoken over yet."""
+        with self._opening() as scope:
+            return self._access.guest_stream(scope.deadline(timeout))
 
     def close(self) -> None:
         """Close every channel, also those in the midst of something, and wake all who wait.

@@ -10,12 +10,17 @@
 ``libvirt://kvm7/system/web01``    one of another host's, by ssh
 ``qemu:///system/web01``           the same two, by libvirt's own URIs; so are
 ``qemu+tls://kvm7/system/web01``   all that it has for QEMU
-``ssh://kvm7/web01``               a domain of another host's system libvirt
 ``vnc://host[:port]``              a VNC server on TCP, port 5900 unless given (RFC 7869)
-``vnc+unix:/path``                 a VNC server on a UNIX socket
+``vnc+tls://host[:port]``          one behind TLS (stunnel, x11vnc -ssl)
+``vnc+unix:/path``                 one on a UNIX socket
+``ws://host[:port]/path``          one behind a WebSocket (websockify, QEMU's own)
+``wss://host[:port]/path``         the same, with TLS
 ``vsock/CID``                      a guest by its vsock context id (systemd-ssh-proxy's form)
 ``vsock-mux/path``                 a guest behind a hybrid vsock socket (likewise)
 ``console.vv``                     what a virt-viewer connection file says
+``ssh://kvm7/web01``               a domain of another host's system libvirt
+``ssh://kvm7/TARGET``              any other of the above, but a pattern or a file, as it
+                                   is on another host: ``ssh://kvm7/qemu:/run/web01.qmp``
 =================================  ==================================================
 
 Reading a target looks at nothing but its text; `vmconnect.session.resolve` finds the machine.
@@ -23,7 +28,7 @@ Reading a target looks at nothing but its text; `vmconnect.session.resolve` find
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vmconnect.errors import TargetError
@@ -31,6 +36,7 @@ from vmconnect.streams import SSH_PORT, Endpoint, HybridVsock, Tcp, Unix, Vsock
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor import LibvirtAddress
+    from vmconnect.streams import SshHost
 
 __all__ = [
     "AddressTarget",
@@ -50,8 +56,8 @@ _CID_ANY = 0xFFFFFFFF
 
 _FORMS = (
     "a target is a name, a UUID, a pattern such as web*, qemu:/QMP.SOCK, ch:/API.SOCK, "
-    "fc:/API.SOCK, libvirt:///system/NAME, ssh://HOST/NAME, vnc://HOST:PORT, vnc+unix:/PATH, "
-    "vsock/CID, vsock-mux/PATH or FILE.vv"
+    "fc:/API.SOCK, libvirt:///system/NAME, vnc://HOST:PORT, vnc+unix:/PATH, wss://HOST/PATH, "
+    "vsock/CID, vsock-mux/PATH, FILE.vv, or on another host ssh://HOST/NAME, ssh://HOST/qemu:/..."
 )
 _SOCKETS = ("qemu", "ch", "fc")
 # Of RFC 7869's parameters, those that may be passed over: the others say how safe it has to be,
@@ -72,13 +78,18 @@ class NamedTarget:
 
 @dataclass(frozen=True, slots=True)
 class SocketTarget:
-    """The machine behind a hypervisor's socket; ``kind`` is qemu, ch or fc."""
+    """The machine behind a hypervisor's socket, of ``host`` if that is not this one.
+
+    ``kind`` is qemu, ch or fc.
+    """
 
     kind: str
     path: str
+    host: SshHost | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.path}"
+        there = f"ssh://{self.host}/" if self.host else ""
+        return f"{there}{self.kind}:{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +142,10 @@ def parse_target(text: str) -> Target:
         return FileTarget(text)
     scheme, colon, rest = text.partition(":")
     if colon:
-        if scheme == "vnc" and rest.startswith("//"):
-            return _vnc(text)
+        if scheme in {"vnc", "vnc+tls"} and rest.startswith("//"):
+            return _vnc(text, scheme)
+        if scheme in {"ws", "wss"} and rest.startswith("//"):
+            return _websocket(text)
         if scheme == "vnc+unix":
             return AddressTarget(text, console=Unix(_path(text, "vnc+unix:")))
         if scheme == "ssh" and rest.startswith("//"):
@@ -170,16 +183,43 @@ def _libvirt(text: str, address: str) -> LibvirtTarget:
     return LibvirtTarget(text, where, name)
 
 
-def _ssh(text: str) -> LibvirtTarget:
-    host, slash, name = text.removeprefix("ssh://").partition("/")
-    if not host or not slash or not name or set(name) & set("/?#"):
-        raise TargetError(f"{text!r} names no machine", hint="ssh://[USER@]HOST[:PORT]/NAME")
-    return _libvirt(text, f"libvirt://{host}/system/{name}")
+def _ssh(text: str) -> Target:
+    """Read ``ssh://[user@]host[:port]/`` and a target of that host."""
+    where, slash, there = text.removeprefix("ssh://").partition("/")
+    if not where or not slash or not there:
+        raise TargetError(
+            f"{text!r} names no machine", hint="ssh://[USER@]HOST[:PORT]/NAME, or .../TARGET"
+        )
+    from vmconnect.streams import SshHost, through
+
+    host = SshHost.read(where)
+    if "/" not in there:
+        if set(there) & set("?#"):
+            raise TargetError(f"{text!r} names no machine", hint="ssh://HOST/NAME")
+        return _libvirt(text, f"libvirt://{where}/system/{there}")
+    match None if there.startswith("ssh:") else parse_target(there):
+        case SocketTarget(kind, path, None):
+            return SocketTarget(kind, path, host)
+        case AddressTarget() as target:
+            return replace(
+                target,
+                text=text,
+                console=target.console and through(host, target.console),
+                guest=target.guest and through(host, target.guest),
+            )
+        case LibvirtTarget(address=address, name=name) if not address.remote:
+            return LibvirtTarget(text, replace(address, host=where), name)
+        case _:
+            raise TargetError(
+                f"{there!r} cannot be had through {host}",
+                hint="a socket or an address there: ssh://HOST/qemu:/QMP.SOCK, "
+                "ssh://HOST/vnc+unix:/PATH; hosts on the way are named in ssh_config (ProxyJump)",
+            )
 
 
-def _vnc(text: str) -> AddressTarget:
+def _vnc(text: str, scheme: str) -> AddressTarget:
     """Read ``vnc://host[:port][?parameters]``, with IPv6 addresses in brackets (RFC 7869)."""
-    address, _, query = text.removeprefix("vnc://").partition("?")
+    address, _, query = text.removeprefix(f"{scheme}://").partition("?")
     address = address.rstrip("/")
     if "@" in address:
         raise TargetError(
@@ -187,30 +227,23 @@ def _vnc(text: str) -> AddressTarget:
             hint="vmconnect asks for it; a user can be given as ?VncUsername=NAME",
         )
     named = _vnc_parameters(query) if query else {}
+    console: Endpoint = Tcp.read(address, VNC_PORT)
+    if scheme == "vnc+tls":
+        from vmconnect.streams import Tls
+
+        console = Tls(console, console.hostname or "")
     return AddressTarget(
         text,
-        console=_host_and_port(address),
+        console=console,
         name=named.get("connectionname"),
         user=named.get("vncusername"),
     )
 
 
-def _host_and_port(address: str) -> Tcp:
-    hint = "vnc://HOST:PORT"
-    if address.startswith("["):
-        host, bracket, rest = address[1:].partition("]")
-        colon, port = rest[:1], rest[1:]
-        if not bracket or colon not in {"", ":"}:
-            raise TargetError(f"{address!r} is no VNC address", hint=hint)
-    else:
-        host, colon, port = address.partition(":")
-    if not host or set(host) & set("/?#% "):
-        raise TargetError(f"{address!r} is no VNC address", hint=hint)
-    if not colon:
-        return Tcp(host, VNC_PORT)
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535):
-        raise TargetError(f"{address!r} has no valid port", hint=hint)
-    return Tcp(host, int(port))
+def _websocket(text: str) -> AddressTarget:
+    from vmconnect.streams import WebSocket
+
+    return AddressTarget(text, console=WebSocket.at(text))
 
 
 def _vnc_parameters(query: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ identities, so OpenSSH reads it too::
 from __future__ import annotations
 
 import base64
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +37,44 @@ class HostKey:
             return None
 
     @property
+    def bits(self) -> int:
+        """The key's size as ssh-keygen prints it, 0 for a kind that is not known."""
+        if self.kind == "ssh-rsa":
+            fields = _fields(self.blob)
+            return int.from_bytes(fields[2]).bit_length() if len(fields) == 3 else 0
+        curve = self.kind.partition("@")[0].rpartition("nistp")[2]
+        return int(curve) if curve in {"256", "384", "521"} else 256 * ("ed25519" in self.kind)
+
+    @property
+    def algorithm(self) -> str:
+        """The kind in ssh-keygen's word, such as ED25519."""
+        name = self.kind.partition("@")[0].removeprefix("ssh-").removeprefix("sk-ssh-")
+        security_key = "-SK" if self.kind.startswith("sk-") else ""
+        name = "ecdsa" if "ecdsa" in name else name
+        return f"{name}{security_key}".upper()
+
+    @property
     def fingerprint(self) -> str:
         """The SHA-256 fingerprint as OpenSSH prints it."""
+        import hashlib  # Only whoever shows a key to a person needs it.
+
         digest = hashlib.sha256(self.blob).digest()
         return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
     def __str__(self) -> str:
         return f"{self.kind} {base64.b64encode(self.blob).decode()}"
+
+
+def _fields(blob: bytes) -> list[bytes]:
+    """Return the strings of a key's wire form (RFC 4251, section 5); none if it is damaged."""
+    fields, rest = [], blob
+    while rest:
+        size = int.from_bytes(rest[:4])
+        if len(rest) < 4 + size:
+            return []
+        fields.append(rest[4 : 4 + size])
+        rest = rest[4 + size :]
+    return fields
 
 
 class TrustStore(KeyStore[HostKey]):

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from vmconnect.errors import ResourceError, TargetError, UnsupportedError
+from vmconnect.secret import Secret
 from vmconnect.streams import Tcp
 
 __all__ = ["ViewerFile", "parse_viewer_file", "read_viewer_file"]
@@ -33,7 +34,7 @@ class ViewerFile:
     console: Tcp
     title: str | None = None
     user: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: Secret | None = None
     delete: bool = False
 
 
@@ -137,7 +138,7 @@ def _text(value: str | None) -> str | None:
     return printable.strip() or None
 
 
-def _password(value: str | None, name: str) -> str | None:
+def _password(value: str | None, name: str) -> Secret | None:
     if value is not None and len(value) > _PASSWORD_CHARACTERS:
         raise TargetError(f"{name} has a password past all bounds")
-    return value or None
+    return Secret(value) if value else None

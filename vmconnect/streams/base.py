@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Stream"]
+from vmconnect.deadline import Deadline
+
+__all__ = ["Stream", "Wire"]
 
 
 @runtime_checkable
@@ -13,8 +15,11 @@ class Stream(Protocol):
 
     The names are a socket's, so that paramiko and websockify take a stream for one. Methods
     raise `vmconnect.errors.DeadlineError` when the timeout passes and
-    `vmconnect.errors.ConnectionLostError` when the pipe breaks; a far end that closed properly
-    reads as no bytes. One thread may read while another writes; ``close`` may come from any.
+    `vmconnect.errors.ConnectionLostError` when the pipe breaks, or is closed here while they wait
+    or before; a far end that closed properly reads as no bytes. One thread may read while another
+    writes; ``close`` may come from any.
+
+    Whoever is told that only a part of some data went must send the rest of it next, if anything.
     """
 
     def recv(self, size: int, /) -> bytes:
@@ -45,4 +50,28 @@ class Stream(Protocol):
         """End the pipe both ways and wake whoever waits in it."""
 
     def fileno(self) -> int:
-        """Return a descriptor that can be polled for reading."""
+        """Return a descriptor that polls as readable when there may be something to read.
+
+        It always does when there is something, also what has come already and was not asked for
+        yet. That it does is no promise of bytes where others lie below them (TLS, WebSocket): a
+        reader that must not wait sets a timeout.
+        """
+
+
+class Wire(Stream, Protocol):
+    """A stream that others can be laid over (`vmconnect.streams.layered`).
+
+    What lies over it waits for itself, with its own deadlines, and sets no timeout here.
+    """
+
+    name: str
+    """What it leads to, for errors."""
+
+    def receive_at_once(self, buffer: memoryview, /) -> int | None:
+        """Read what is here into ``buffer``: how many bytes, 0 at the end, None if none is yet."""
+
+    def wait(self, deadline: Deadline, /, *, reading: bool = False, writing: bool = False) -> None:
+        """Return when there may be something to read, or room to write in.
+
+        Only what `receive_at_once` or `send_at_once` could not do may be waited for.
+        """

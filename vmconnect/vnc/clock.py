@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 from vmconnect.deadline import Deadline
-from vmconnect.vnc.credentials import Credentials, Secret
+from vmconnect.vnc.credentials import Answer, Credentials
 from vmconnect.vnc.policy import Policy
 
 __all__ = ["Clock"]
@@ -28,7 +28,7 @@ class Clock:
         """Whether a person is being asked."""
         return self._asked > 0
 
-    def credentials(self, password: Secret, user: Secret) -> Credentials:
+    def credentials(self, password: Answer, user: Answer) -> Credentials:
         """Return credentials whose being asked for takes no time."""
         return Credentials(self._stopped(password), self._stopped(user))
 
@@ -52,5 +52,5 @@ class Clock:
 
         return stopped
 
-    def _stopped(self, secret: Secret) -> Secret:
+    def _stopped(self, secret: Answer) -> Answer:
         return self.stopping(secret) if callable(secret) else secret

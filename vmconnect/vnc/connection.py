@@ -9,6 +9,7 @@ from collections.abc import Callable
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, ConnectionLostError, VmconnectError
 from vmconnect.retry import Heartbeat
+from vmconnect.secret import forget_frames
 from vmconnect.streams import Stream
 from vmconnect.vnc.clock import Clock
 from vmconnect.vnc.engine import Engine
@@ -79,10 +80,9 @@ class Connection:
                     if not count:
                         raise engine.receive_end()
                     events += engine.received(count)
-                    if out := engine.data_to_send():
-                        clock.deadline.check(doing)
-                        stream.settimeout(clock.deadline.remaining())
-                        stream.sendall(out)
+                    clock.deadline.check(doing)
+                    stream.settimeout(clock.deadline.remaining())
+                    self._answer()
                 stream.settimeout(None)
                 clock.deadline.check("greeting the VNC server")
         except BaseException:
@@ -91,6 +91,17 @@ class Connection:
             raise
         self._outbox.start()
         return events
+
+    def _answer(self) -> None:
+        """Send what the handshake has to say; no variable keeps it: it may be a password."""
+        out = self.engine.data_to_send()
+        try:
+            if out:
+                self._stream.sendall(out)
+        except VmconnectError as error:
+            del out
+            forget_frames(error)
+            raise
 
     def serve(self, tell: Callable[[list[Event]], None]) -> VmconnectError:
         """Read until the end, tell what happens, and return what the end was."""

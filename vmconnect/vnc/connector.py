@@ -10,7 +10,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.streams import Stream
 from vmconnect.vnc.clock import Clock
 from vmconnect.vnc.connection import Connection
-from vmconnect.vnc.credentials import Secret
+from vmconnect.vnc.credentials import Answer
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import Event
 from vmconnect.vnc.framebuffer import Framebuffer
@@ -42,8 +42,8 @@ class Connector:
         opener: Opener,
         name: str,
         *,
-        password: Secret = None,
-        user: Secret = None,
+        password: Answer = None,
+        user: Answer = None,
         policy: Policy | None = None,
         preference: Preference | None = None,
         local: bool = False,

@@ -27,7 +27,7 @@ from vmconnect.vnc import messages
 from vmconnect.vnc.clipboard import ConsoleClipboard
 from vmconnect.vnc.connection import Connection
 from vmconnect.vnc.connector import Connector, Opener, Tap
-from vmconnect.vnc.credentials import Secret
+from vmconnect.vnc.credentials import Answer, concealed
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import (
     AudioOffered,
@@ -127,8 +127,8 @@ class Console(Channel):
         opener: Opener,
         machine: str,
         *,
-        password: Secret = None,
-        user: Secret = None,
+        password: Answer = None,
+        user: Answer = None,
         policy: Policy | None = None,
         preference: Preference | None = None,
         local: bool = False,
@@ -161,6 +161,7 @@ class Console(Channel):
         login, TrustError if the policy does, ConnectError if it refuses us, ConnectionLostError
         if it hangs up.
         """
+        password, user = concealed(password), concealed(user)
         connector = Connector(
             opener,
             f"vmconnect {cls.kind} {machine}",
@@ -231,6 +232,11 @@ class Console(Channel):
     def encrypted(self) -> bool:
         """Whether all that is said is encrypted."""
         return self._engine.tunnelled
+
+    @property
+    def received(self) -> int:
+        """How many bytes the server has sent, as they were before encryption."""
+        return self._engine.inbox.offset
 
     @property
     def screens(self) -> tuple[Screen, ...]:
@@ -429,8 +435,17 @@ class Console(Channel):
                     )
 
     def wait_for_update(self, timeout: Deadline | float | None = None) -> None:
-        """Wait until the next update is drawn. Raises as `wait_for` does."""
+        """Wait until the next update from now on is drawn. Raises as `wait_for` does."""
         before = self.framebuffer.generation
+        self.wait_for(lambda console: console.framebuffer.generation != before, timeout)
+
+    def refresh(self, timeout: Deadline | float | None = None) -> None:
+        """Ask for the whole screen again, and wait until an update that came since is drawn.
+
+        Raises as `wait_for` does.
+        """
+        before = self.framebuffer.generation
+        self.request_update()
         self.wait_for(lambda console: console.framebuffer.generation != before, timeout)
 
     def confirm(self, timeout: Deadline | float | None = 10.0) -> None:

@@ -96,6 +96,8 @@ class Engine:
         self.credentials = credentials or Credentials()
         self.policy = policy or Policy()
         self.login: Login = NONE
+        self.offered: list[str] = []
+        """The names of the logins that the server offers, outer and inner."""
         self.proved = False
         """Whether the server has proved who it is."""
         self.capabilities_follow = False

@@ -46,6 +46,9 @@ _BATCH_JOBS = 2048
 _BATCH_PIXELS = 1 << 17
 """About as many as an inflated batch stays in a core's cache, until it is drawn."""
 
+_SHARED_BATCH_PIXELS = 1 << 19
+"""As many for several threads: with less in a batch, one has nothing to do before its end."""
+
 # What another thread is woken for, in the server's bytes.
 _LEAST_SHARED = 16 * 1024
 
@@ -187,6 +190,7 @@ class Walk:
         self._batches = _Batch(self._kernel), _Batch(self._kernel)
         # For what is done again.
         self._spare = _Batch(self._kernel, 1)
+        self._batch_pixels = _SHARED_BATCH_PIXELS if threads > 1 else _BATCH_PIXELS
         self._pool = ThreadPoolExecutor(threads - 1, "vmconnect decode") if threads > 1 else None
         self.wavelet_level = 0
 
@@ -213,7 +217,7 @@ class Walk:
                 begin = position
                 position, batch.count, batch.work = self._kernel.scan(
                     data, position, stop, self._form, width, height, batch.table, most - done,
-                    _BATCH_PIXELS,
+                    self._batch_pixels,
                 )  # fmt: skip
                 self._engine.check_cancelled()
                 if self._engine.tally is not None:

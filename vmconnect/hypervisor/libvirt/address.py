@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from vmconnect.errors import TargetError
 from vmconnect.hypervisor.sockets import libvirt_sockets
+from vmconnect.streams import SshHost
 
 __all__ = ["LibvirtAddress"]
 
@@ -28,7 +29,6 @@ _TARGET = re.compile(
     r"libvirt(?:\+(?P<transport>\w+))?://(?P<host>[^/?#]*)/(?P<path>system|session)"
     r"(?:/(?P<name>[^/?#]*))?(?:\?(?P<query>[^#]*))?"
 )
-_HOST = re.compile(r"(?:[\w.-]+@)?(?:[\w.-]+|\[[0-9a-fA-F:.%]+\])(?::\d{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class LibvirtAddress:
             raise TargetError(
                 f"libvirt has no transport {transport!r}", hint=", ".join(filter(None, _TRANSPORTS))
             )
-        if host and (not _HOST.fullmatch(host) or host.startswith("-")):
-            raise TargetError(f"{host!r} is no host", hint=FORM)
+        if host:
+            SshHost.read(host)  # Whatever the transport: raises for what is no host.
         parameters = parse_qsl(match["query"] or "", keep_blank_values=True)
         for key, _ in parameters:
             if key not in _PARAMETERS:
@@ -76,8 +76,13 @@ class LibvirtAddress:
     @property
     def hostname(self) -> str:
         """The host alone, with neither user nor port."""
-        host = self.host.rpartition("@")[2]
-        return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        return SshHost.read(self.host).name
+
+    @property
+    def ssh_host(self) -> SshHost | None:
+        """The daemon's host, if it is reached by ssh: then what listens there can be, too."""
+        by_ssh = self.host and self.transport in {"", "ssh", "libssh", "libssh2"}
+        return SshHost.read(self.host) if by_ssh else None
 
     @property
     def uri(self) -> str:

@@ -22,6 +22,7 @@ from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
     DeadlineError,
+    GuestError,
     HypervisorError,
     MachineNotFoundError,
     MissingDependencyError,
@@ -30,11 +31,13 @@ from vmconnect.errors import (
     VmconnectError,
 )
 from vmconnect.hypervisor.libvirt.address import LibvirtAddress
-from vmconnect.hypervisor.sockets import permission_hint
+from vmconnect.streams.permission import permission_hint
 
-__all__ = ["Connection", "load", "translated"]
+__all__ = ["Connection", "load", "load_qemu", "translated"]
 
 T = TypeVar("T")
+
+_AGENT_REFUSED = "unable to execute QEMU agent command"
 
 
 def load() -> Any:
@@ -54,6 +57,12 @@ def load() -> Any:
     if ours:
         library.registerErrorHandler(lambda _context, _error: None, None)
     return library
+
+
+def load_qemu() -> Any:
+    """Import what libvirt has for QEMU alone; raises as `load` does."""
+    load()
+    return importlib.import_module("libvirt_qemu")
 
 
 class _Call:
@@ -191,8 +200,13 @@ def translated(error: Any, address: LibvirtAddress) -> VmconnectError:
         library.VIR_ERR_OPERATION_DENIED: AuthenticationError,
         library.VIR_ERR_ACCESS_DENIED: AuthenticationError,
         library.VIR_ERR_AUTH_FAILED: AuthenticationError,
+        library.VIR_ERR_AGENT_UNRESPONSIVE: DeadlineError,
     }
     kind = kinds.get(code, HypervisorError)
+    if _AGENT_REFUSED in reason:
+        # The agent's own word for it is not passed on, only what it says in English.
+        unknown = "has not been found" in reason or "has been disabled" in reason
+        kind = UnsupportedError if unknown else GuestError
     lost = ("client socket is closed", "Connection reset by peer", "End of file while reading")
     if any(words in reason for words in lost):
         kind = ConnectionLostError

@@ -27,12 +27,20 @@ _CIDS = range(3, 0xFFFF_FFFF)
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """The endpoints and drives of a domain, as far as they can be reached from here."""
+    """The endpoints and drives of a domain, as its own host sees them.
+
+    Of a daemon that is reached by other means than ssh, as far as they can be reached from here.
+
+    ``agent_channel``: whether it has a guest agent's channel, wherever the domain is;
+    ``clipboard``: whether its console shares the guest's.
+    """
 
     console: Endpoint | None = None
     graphics: int | None = None  # the VNC display's place among the graphics, for openGraphicsFD
     guest: Endpoint | None = None
     agent: Endpoint | None = None
+    agent_channel: bool = False
+    clipboard: bool = False
     serial: Endpoint | Path | None = None
     drives: tuple[Drive, ...] = ()
 
@@ -58,35 +66,44 @@ def text(node: Element) -> str:
 
 
 def read_domain(xml: str, address: LibvirtAddress) -> Domain:
-    """Read a domain's live XML; what lies on another host and listens only there is None."""
+    """Read a domain's live XML.
+
+    What listens only on its host is None if that is another one that ssh does not lead to.
+    """
+    elsewhere = address.remote and address.ssh_host is None
     devices = element(xml).find("devices")
     if devices is None:
         return Domain()
     graphics = devices.findall("graphics")
     vnc = next((n for n, each in enumerate(graphics) if each.get("type") == "vnc"), None)
     return Domain(
-        console=None if vnc is None else _listener(graphics[vnc], address),
+        console=None
+        if vnc is None
+        else _listener(graphics[vnc], address.hostname if elsewhere else None),
         graphics=vnc,
-        guest=None if address.remote else _vsock(devices),
-        agent=None if address.remote else _agent(devices),
-        serial=None if address.remote else _serial(devices),
+        guest=None if elsewhere else _vsock(devices),
+        agent=None if elsewhere else _agent(devices),
+        agent_channel=_agent_channel(devices) is not None,
+        clipboard=devices.find("channel[@type='qemu-vdagent']") is not None,
+        serial=None if elsewhere else _serial(devices),
         drives=tuple(_drives(devices)),
     )
 
 
-def _listener(graphics: Element, address: LibvirtAddress) -> Endpoint | None:
+def _listener(graphics: Element, elsewhere: str | None) -> Endpoint | None:
+    """Return where VNC listens, on this host or on the one called ``elsewhere``."""
     for listen in (*graphics.findall("listen"), graphics):
         if socket := listen.get("socket"):
-            return None if address.remote or not socket.startswith("/") else Unix(socket)
+            return None if elsewhere or not socket.startswith("/") else Unix(socket)
     port = _number(graphics.get("port"), range(1, 65536))
     if port is None:
         return None  # -1: not running, or it listens nowhere
     hosts = [listen.get("address") for listen in graphics.findall("listen")]
     host = next(filter(None, hosts), None) or graphics.get("listen") or "127.0.0.1"
-    if address.remote:
+    if elsewhere:
         if host in _LOOPBACK:
             return None
-        return Tcp(address.hostname if host in _ANY else host, port)
+        return Tcp(elsewhere if host in _ANY else host, port)
     return Tcp({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104
 
 
@@ -96,13 +113,19 @@ def _vsock(devices: Element) -> Endpoint | None:
     return None if number is None else Vsock(number, SSH_PORT)
 
 
-def _agent(devices: Element) -> Endpoint | None:
-    for channel in devices.findall("channel[@type='unix']"):
-        target, source = channel.find("target"), channel.find("source")
-        if target is not None and target.get("name") == _AGENT and source is not None:
-            path = source.get("path") or ""
-            return Unix(path) if path.startswith("/") else None
+def _agent_channel(devices: Element) -> Element | None:
+    for channel in devices.findall("channel"):
+        target = channel.find("target")
+        if target is not None and target.get("name") == _AGENT:
+            return channel
     return None
+
+
+def _agent(devices: Element) -> Endpoint | None:
+    channel = _agent_channel(devices)
+    source = None if channel is None or channel.get("type") != "unix" else channel.find("source")
+    path = "" if source is None else source.get("path") or ""
+    return Unix(path) if path.startswith("/") else None
 
 
 def _serial(devices: Element) -> Endpoint | Path | None:

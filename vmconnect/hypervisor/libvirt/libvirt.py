@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,12 +21,14 @@ from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
 from vmconnect.hypervisor.checkpoints import check_name, find_checkpoint
 from vmconnect.hypervisor.drives import choose_drive
 from vmconnect.hypervisor.libvirt.address import LibvirtAddress
-from vmconnect.hypervisor.libvirt.connection import Connection
+from vmconnect.hypervisor.libvirt.connection import Connection, load_qemu
 from vmconnect.hypervisor.libvirt.domain import Domain, element, read_domain, text
 from vmconnect.hypervisor.libvirt.watch import LibvirtWatch
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
+from vmconnect.hypervisor.place import afar
 from vmconnect.hypervisor.watch import MachineWatch, Watch
+from vmconnect.secret import Secret, forget_frames
 from vmconnect.streams import SocketStream, Stream
 
 __all__ = ["Libvirt"]
@@ -34,8 +37,13 @@ T = TypeVar("T")
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_PNG_BYTES = 256 << 20
+
+# How often a medium is changed while the guest closes the tray under the daemon's hands.
+_TRAY_TRIES, _TRAY_SECONDS = 10, 0.2
+_TRAY_CLOSED = "is not open"
 _READ_BYTES = 1 << 18
 _KEY_HOLD_MS = 50
+_AGENT_SECONDS = 3600.0
 
 
 class Libvirt(Hypervisor):
@@ -265,23 +273,45 @@ class Libvirt(Hypervisor):
         return SocketStream(socket.socket(fileno=descriptor), machine.name)
 
     def set_console_password(
-        self, machine: Machine, password: str, deadline: Deadline, *, valid_s: float | None = None
+        self,
+        machine: Machine,
+        password: Secret | str,
+        deadline: Deadline,
+        *,
+        valid_s: float | None = None,
     ) -> None:
         """Set the VNC password of the running domain, which must have been started with one."""
+        secret = password = Secret.of(password)
 
         def update(domain: Any) -> None:
             xml = domain.XMLDesc(self._library.VIR_DOMAIN_XML_SECURE)
             graphics = element(xml).find("devices/graphics[@type='vnc']")
             if graphics is None:
                 raise UnsupportedError("it has no VNC display")
-            graphics.set("passwd", password)
+            graphics.set("passwd", secret.reveal())
             graphics.attrib.pop("passwdValidTo", None)
             if valid_s is not None:
                 until = datetime.now(UTC) + timedelta(seconds=max(1.0, valid_s))
                 graphics.set("passwdValidTo", until.strftime("%Y-%m-%dT%H:%M:%S"))
-            domain.updateDeviceFlags(text(graphics))
+            try:
+                domain.updateDeviceFlags(text(graphics))
+            except self._library.libvirtError as error:
+                forget_frames(error)  # The library has the whole element in a variable.
+                raise
 
         self._ask(machine, update, deadline)
+
+    def ask_agent(self, machine: Machine, request: str, deadline: Deadline) -> str:
+        """Pass a request on to the guest's agent, whose channel the daemon has to itself.
+
+        Raises GuestError when the agent refuses it, DeadlineError when it does not answer.
+        """
+
+        def ask(domain: Any) -> str:
+            seconds = max(1, int(deadline.remaining(at_most=_AGENT_SECONDS) or 0))
+            return str(load_qemu().qemuAgentCommand(domain, request, seconds, 0))
+
+        return self._ask(machine, ask, deadline)
 
     def _change_medium(
         self,
@@ -314,7 +344,16 @@ class Libvirt(Hypervisor):
                 if driver is not None:
                     driver.set("type", "raw")  # never guessed
             flag = self._library.VIR_DOMAIN_DEVICE_MODIFY_FORCE if force else 0
-            domain.updateDeviceFlags(text(disk), flag)
+            for left in reversed(range(_TRAY_TRIES)):
+                try:
+                    domain.updateDeviceFlags(text(disk), flag)
+                    return
+                except self._library.libvirtError as error:
+                    # A guest, or its firmware, has closed the tray again, and the daemon has yet to
+                    # hear of it.
+                    if not left or _TRAY_CLOSED not in str(error):
+                        raise
+                time.sleep(_TRAY_SECONDS)
 
         self._ask(machine, change, deadline)
 
@@ -370,7 +409,7 @@ class Libvirt(Hypervisor):
         # A machine that is off has no endpoints, whatever its configuration promises.
         live = state in {PowerState.RUNNING, PowerState.PAUSED}
         endpoints = read_domain(domain.XMLDesc(), self.address) if live else Domain()
-        return Machine(
+        machine = Machine(
             name=name,
             identity=uuid,
             target=self.address.target(name),
@@ -382,7 +421,11 @@ class Libvirt(Hypervisor):
             agent=endpoints.agent,
             serial=endpoints.serial,
             handed_console=endpoints.graphics is not None and not self.address.remote,
+            relayed_agent=endpoints.agent_channel,
+            clipboard=endpoints.clipboard,
         )
+        host = self.address.ssh_host
+        return machine if host is None else afar(machine, host)
 
 
 def _checkpoint(snapshot: Any) -> Checkpoint:

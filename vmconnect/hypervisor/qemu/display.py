@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from vmconnect.deadline import Deadline
 from vmconnect.errors import HypervisorError, QmpError, ResourceError, UnsupportedError
 from vmconnect.hypervisor.qmp import QmpClient
+from vmconnect.secret import Secret
 from vmconnect.streams import SocketStream
 
 __all__ = ["open_console", "screenshot", "send_keys", "set_password"]
@@ -98,11 +99,13 @@ def open_console(monitor: QmpClient, deadline: Deadline) -> SocketStream:
 
 
 def set_password(
-    monitor: QmpClient, password: str, valid_s: float | None, deadline: Deadline
+    monitor: QmpClient, password: Secret, valid_s: float | None, deadline: Deadline
 ) -> None:
     """Set the VNC password; QEMU must have been started with ``-vnc ...,password=on``."""
     try:
-        monitor.execute("set_password", protocol="vnc", password=password, timeout=deadline)
+        monitor.execute(
+            "set_password", protocol="vnc", password=password.reveal(), timeout=deadline
+        )
         until = "never" if valid_s is None else f"+{max(1, round(valid_s))}"
         monitor.execute("expire_password", protocol="vnc", time=until, timeout=deadline)
     except HypervisorError as error:

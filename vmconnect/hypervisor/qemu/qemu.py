@@ -25,107 +25,121 @@ from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
     StateError,
+    UnsupportedError,
     VmconnectError,
 )
 from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
 from vmconnect.hypervisor.checkpoints import check_name
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
-from vmconnect.hypervisor.qemu import display, storage
+from vmconnect.hypervisor.place import Place
+from vmconnect.hypervisor.qemu import display, storage, virtio
 from vmconnect.hypervisor.qemu.description import (
     answers_checked,
     describe,
     power_state,
     unknown,
 )
+from vmconnect.hypervisor.qemu.survey import survey
 from vmconnect.hypervisor.qmp import QmpClient
-from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
-from vmconnect.streams import Stream, Unix
+from vmconnect.hypervisor.sockets import is_socket
+from vmconnect.hypervisor.vsock_state import VsockState
+from vmconnect.mark import Mark
+from vmconnect.secret import Secret
+from vmconnect.streams import Stream
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor.watch import Watch
+    from vmconnect.streams import SshHost
 
 __all__ = ["Qemu"]
 
 _QUERY_TIMEOUT = 2.0
-_AT_ONCE = 16
 _LOOK_SECONDS = 0.25
 _SELDOM_SECONDS = 2.0
 
 
 class Qemu(Hypervisor):
-    """The machines whose monitors lie in ``directory``."""
+    """The machines whose monitors lie in ``directory``, of this host or of another."""
 
     name = "qemu"
     fields = frozenset({Capability.CONSOLE, Capability.GUEST, Capability.AGENT, Capability.SERIAL})
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(self, directory: Path, host: SshHost | None = None):
+        self._place = Place("qemu", directory, host)
 
     def __str__(self) -> str:
         """Return what it is called in a message."""
-        return f"{self.name} in {self._directory}"
+        return f"{self.name} in {self._place}"
 
     def machines(self, deadline: Deadline) -> list[Machine]:
         """Return every machine, by name; one that does not answer has state UNKNOWN.
 
         Sockets that nobody serves any more are left out.
         """
-        sockets = self._sockets()
-        if len(sockets) <= 1:
-            found = [self._inspect_or_none(path, deadline) for path in sockets]
-        else:
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(min(_AT_ONCE, len(sockets))) as pool:
-                found = list(pool.map(lambda path: self._inspect_or_none(path, deadline), sockets))
-        machines = [machine for machine in found if machine is not None]
-        return sorted(machines, key=lambda machine: (machine.name, machine.identity))
+        return sorted(
+            self._survey(self._sockets(), deadline),
+            key=lambda machine: (machine.name, machine.identity),
+        )
 
     def look_up(self, name: str, deadline: Deadline) -> list[Machine]:
         """Return the machines of that name, UUID or shell pattern: none, one, or several."""
         # The socket is most often named as the machine is: one question instead of many.
-        path = self._directory / f"{name}.qmp"
-        if not is_pattern(name) and path.name == f"{name}.qmp" and is_socket(path):
-            machine = self._inspect_or_none(path, deadline)
-            if machine is not None and machine.name == name:
-                return [machine]
+        path = self._place.directory / f"{name}.qmp"
+        single = not is_pattern(name) and path.name == f"{name}.qmp"
+        if single and (self._place.far or is_socket(path)):
+            found = self._survey([path], deadline)
+            if found and found[0].name == name:
+                return found
         return matching(self.machines(deadline), name)
 
     def inspect(self, path: Path, deadline: Deadline) -> Machine:
         """Ask the monitor at ``path`` about its machine; raises as `QmpClient` does."""
         with self._connect(path, deadline) as monitor:
-            return describe(monitor, path, deadline)
+            return describe(monitor, path, self._place, deadline)
+
+    def mark(self, machine: Machine, name: str | None = None) -> Mark | None:
+        """Return the mark of the monitor's socket, and of what may lie beside it.
+
+        A socket is one QEMU's for as long as it is the same, and a QEMU keeps its name and UUID.
+        """
+        if self._place.far:
+            return None
+        path = self._place.path(machine)
+        if path.parent != self._place.directory or name not in {None, path.stem}:
+            return None
+        return Mark.of(path.with_suffix(suffix) for suffix in (".qmp", ".json", ".vsock"))
 
     def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
         """Return the machine as it is now."""
-        return self.inspect(_path(machine), deadline)
+        return self.inspect(self._place.path(machine), deadline)
 
     def watch(self, deadline: Deadline) -> Watch:
         """Return a watch over all machines; see `vmconnect.hypervisor.qemu.watch`."""
         from vmconnect.hypervisor.qemu.watch import QemuWatch
 
-        return QemuWatch(self._sockets, deadline)
+        return QemuWatch(self._place, deadline)
 
     def expected(self, name: str) -> Machine | None:
         """Return the machine whose QEMU was killed, or is just starting: its socket is there."""
-        path = self._directory / f"{name}.qmp"
-        if path.parent != self._directory or not is_socket(path):
+        place, path = self._place, self._place.directory / f"{name}.qmp"
+        if place.far or path.parent != place.directory or not is_socket(path):
             return None
-        return replace(unknown(path, ""), state=PowerState.OFF, trouble=None)
+        return replace(unknown(path, place, ""), state=PowerState.OFF, trouble=None)
 
     def find_again(
         self, machine: Machine, deadline: Deadline, *, elsewhere: bool = True
     ) -> Machine | None:
         """Return the machine at the same monitor's path, or with the same UUID at another's."""
-        path, found = _path(machine), None
+        path, found = self._place.path(machine), None
         try:
             found = self.inspect(path, deadline)
         except ConnectError as error:
             if isinstance(error.__cause__, PermissionError):
                 raise
         uuid = machine.uuid
-        if not elsewhere or uuid is None or (found is not None and found.uuid == uuid):
+        here = found is not None and found.uuid == uuid
+        if not elsewhere or uuid is None or here or self._place.far:
             return found
         moved = (each for each in self.machines(deadline) if each.uuid == uuid)
         return next(moved, found)
@@ -138,15 +152,15 @@ class Qemu(Hypervisor):
         from vmconnect.hypervisor.qemu.watch import QemuWatch
         from vmconnect.hypervisor.watch import PollingWatch
 
-        path = _path(machine)
-        if is_socket(path.with_suffix(".events")):
-            watch = QemuWatch(lambda: [path], deadline, second_only=True)
+        path = self._place.path(machine)
+        if not self._place.far and is_socket(path.with_suffix(".events")):
+            watch = QemuWatch(self._place, deadline, only=path)
             if all(each.trouble is None for each in watch.machines):
                 return watch
             watch.close()
 
         def look(until: Deadline) -> list[Machine]:
-            found = self._inspect_or_none(path, until)
+            found = self._served(path, self._inspected(path, until.sooner(_QUERY_TIMEOUT)))
             return [] if found is None else [found]
 
         return PollingWatch(look, _LOOK_SECONDS, deadline, most=_SELDOM_SECONDS)
@@ -279,23 +293,37 @@ class Qemu(Hypervisor):
             return display.open_console(monitor, deadline)
 
     def set_console_password(
-        self, machine: Machine, password: str, deadline: Deadline, *, valid_s: float | None = None
+        self,
+        machine: Machine,
+        password: Secret | str,
+        deadline: Deadline,
+        *,
+        valid_s: float | None = None,
     ) -> None:
         """Set the VNC password, for that many seconds, or for good."""
+        password = Secret.of(password)
         with self._monitor(machine, deadline) as monitor:
             display.set_password(monitor, password, valid_s, deadline)
 
+    def vsock_state(self, machine: Machine, deadline: Deadline) -> VsockState | None:
+        """Return how far the machine's vsock has come; None from a QEMU before 7.2."""
+        try:
+            with self._monitor(machine, deadline) as monitor:
+                return virtio.vsock_state(monitor, deadline)
+        except UnsupportedError:
+            return None
+
     @contextlib.contextmanager
     def _connect(self, path: Path, deadline: Deadline) -> Iterator[QmpClient]:
-        with with_permission_hint(path), answers_checked(path):
-            client = QmpClient.connect(Unix(str(path)), deadline)
+        with answers_checked(path):
+            client = QmpClient.connect(self._place.socket(path), deadline)
         with client:
             yield client
 
     @contextlib.contextmanager
     def _monitor(self, machine: Machine, deadline: Deadline) -> Iterator[QmpClient]:
         """Hold the machine's monitor, and name the machine in what goes wrong."""
-        path = _path(machine)
+        path = self._place.path(machine)
         try:
             with self._connect(path, deadline) as monitor, answers_checked(path):
                 monitor.machine = machine.name
@@ -304,23 +332,32 @@ class Qemu(Hypervisor):
             raise error.with_machine(machine.name) from error.__cause__
 
     def _sockets(self) -> list[Path]:
-        return sockets_in(self._directory, ".qmp")
+        return self._place.sockets(".qmp")
 
-    def _inspect_or_none(self, path: Path, deadline: Deadline) -> Machine | None:
-        trouble: VmconnectError
+    def _survey(self, paths: Sequence[Path], deadline: Deadline) -> list[Machine]:
+        """Return the machines of the monitors that somebody serves."""
+        answers: Sequence[Machine | VmconnectError]
+        if self._place.far:
+            answers = [self._inspected(path, deadline) for path in paths]
+        else:
+            answers = survey(paths, self._place, deadline, _QUERY_TIMEOUT)
+        found = (self._served(path, answer) for path, answer in zip(paths, answers, strict=True))
+        return [machine for machine in found if machine is not None]
+
+    def _served(self, path: Path, answer: Machine | VmconnectError) -> Machine | None:
+        """Return the machine of a monitor by what it answered; None if nobody serves it."""
+        if isinstance(answer, Machine):
+            return answer
+        if isinstance(answer, ConnectError) and not isinstance(answer.__cause__, PermissionError):
+            return None  # A socket file that its machine left behind.
+        return unknown(path, self._place, str(answer))
+
+    def _inspected(self, path: Path, deadline: Deadline) -> Machine | VmconnectError:
+        """Return what a monitor on another host says, or what went wrong."""
         try:
-            return self.inspect(path, deadline.sooner(_QUERY_TIMEOUT))
-        except ConnectError as error:
-            if not isinstance(error.__cause__, PermissionError):
-                return None  # A socket file that its machine left behind.
-            trouble = error
+            return self.inspect(path, deadline)
         except VmconnectError as error:
-            trouble = error
-        return unknown(path, str(trouble))
-
-
-def _path(machine: Machine) -> Path:
-    return Path(machine.target.removeprefix("qemu:"))
+            return error
 
 
 def _quit(monitor: QmpClient, deadline: Deadline) -> None:

@@ -14,18 +14,18 @@ import os
 import selectors
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.hypervisor.machine import Machine
+from vmconnect.hypervisor.place import Place
 from vmconnect.hypervisor.qemu.description import describe, unknown
 from vmconnect.hypervisor.qmp import QmpClient, QmpEvent
 from vmconnect.hypervisor.sockets import is_socket
 from vmconnect.hypervisor.watch import EventKind, MachineEvent, Watch
-from vmconnect.streams import SocketStream, Unix, dial
+from vmconnect.streams import SocketStream, Unix, dial_at_once
 
 __all__ = ["QemuWatch"]
 
@@ -48,41 +48,40 @@ _KINDS = {
 
 
 class QemuWatch(Watch):
-    """Events of all machines whose monitors ``sockets`` gives, also of those that come later.
+    """Events of all machines whose monitors are in ``place``, also of those that come later.
 
-    ``second_only`` leaves machines alone that have no second monitor, or none yet.
+    With ``only`` it is the one machine whose monitor is there, if it has a second one.
     """
 
-    def __init__(
-        self,
-        sockets: Callable[[], Iterable[Path]],
-        deadline: Deadline,
-        *,
-        second_only: bool = False,
-    ):
-        self._sockets = sockets
-        self._second_only = second_only
-        self._period = _MACHINE_SECONDS if second_only else _DIRECTORY_SECONDS
+    def __init__(self, place: Place, deadline: Deadline, *, only: Path | None = None):
+        self._place = place
+        self._only = only
+        self._period = _MACHINE_SECONDS if only else _DIRECTORY_SECONDS
         self._scope = CancelScope()
         self._selector = selectors.DefaultSelector()
         self._attached: dict[Path, tuple[QmpClient, Machine]] = {}
         self._waiting: dict[Path, SocketStream] = {}
+        self._busy: set[Path] = set()  # Those that took no call when they were last dialled.
         self._found: deque[MachineEvent] = deque()
         self._wake_read, self._wake_write = os.pipe()
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         try:
-            self._look(deadline)
+            self._look()
             while self._waiting and (ready := self._selector.select(_GREETING_SECONDS)):
                 for key, _ in ready:
+                    deadline.check("attaching to QEMU's monitors")
                     self._read(key.data)
         except BaseException:
             self.close()
             raise
         self._found.clear()  # Those were there before.
         described = [_warned(path, machine) for path, (_, machine) in self._attached.items()]
-        held = [unknown(path, "another program holds its monitor") for path in self._waiting]
+        held = [
+            unknown(path, place, "another program holds its monitor")
+            for path in (*self._waiting, *self._busy)
+        ]
         self.machines = sorted([*described, *held], key=lambda each: (each.name, each.identity))
 
     def next(self, timeout: Deadline | float | None = None) -> MachineEvent:
@@ -100,7 +99,7 @@ class QemuWatch(Watch):
                     if key.data is not None:
                         self._read(key.data)
                 if not ready:
-                    self._look(self._scope.deadline(_ATTACH_SECONDS))
+                    self._look()
             return self._found.popleft()
 
     def close(self) -> None:
@@ -129,20 +128,24 @@ class QemuWatch(Watch):
             os.close(self._wake_write)
             self._wake_read = self._wake_write = -1
 
-    def _look(self, deadline: Deadline) -> None:
+    def _look(self) -> None:
         """Attach to the machines that have come."""
-        for path in self._sockets():
+        for path in [self._only] if self._only else self._place.sockets(".qmp"):
             if path not in self._attached and path not in self._waiting:
-                self._attach(path, deadline.sooner(_ATTACH_SECONDS))
+                self._attach(path)
 
-    def _attach(self, path: Path, deadline: Deadline) -> None:
+    def _attach(self, path: Path) -> None:
         events = path.with_suffix(".events")
-        if self._second_only and not is_socket(events):
+        if self._only and not is_socket(events):
             return
+        self._busy.discard(path)
         try:
-            stream = dial(Unix(str(events if is_socket(events) else path)), deadline)
+            stream = dial_at_once(Unix(str(events if is_socket(events) else path)))
         except VmconnectError:
             return  # A socket that its machine left behind; the next look tries again.
+        if stream is None:
+            self._busy.add(path)
+            return
         # A monitor that somebody else holds greets when it is free: others' events go first.
         self._waiting[path] = stream
         self._selector.register(stream, selectors.EVENT_READ, path)
@@ -156,7 +159,7 @@ class QemuWatch(Watch):
         except VmconnectError:
             return  # It is closed; the next look tries again.
         try:
-            machine = describe(client, path, deadline)
+            machine = describe(client, path, self._place, deadline)
         except VmconnectError:
             client.close()
             return

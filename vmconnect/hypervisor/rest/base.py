@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import ClassVar
 
 from vmconnect.deadline import Deadline
-from vmconnect.errors import ConnectError, ConnectionLostError, VmconnectError
+from vmconnect.errors import (
+    ConnectError,
+    ConnectionLostError,
+    UnsupportedError,
+    VmconnectError,
+)
 from vmconnect.hypervisor.base import Checkpoint, Hypervisor
 from vmconnect.hypervisor.machine import Machine, PowerState
+from vmconnect.hypervisor.place import Place
 from vmconnect.hypervisor.rest.http import RestClient
 from vmconnect.hypervisor.rest.snapshots import SnapshotStore
-from vmconnect.hypervisor.sockets import is_socket, sockets_in, with_permission_hint
+from vmconnect.hypervisor.sockets import is_socket
 from vmconnect.hypervisor.watch import PollingWatch, Watch
+from vmconnect.streams import SshHost
 
 __all__ = ["RestHypervisor"]
 
@@ -24,19 +31,20 @@ _QUERY_TIMEOUT = 2.0
 _LOOK_SECONDS = 0.5
 _SELDOM_SECONDS = 2.0
 _WAIT_SECONDS = 0.2
+_AT_ONCE = 64
 
 
 class RestHypervisor(Hypervisor):
-    """The machines whose API sockets ``NAME.SUFFIX`` lie in ``directory``."""
+    """The machines whose API sockets ``NAME.SUFFIX`` lie in ``directory``, here or on ``host``."""
 
     suffix: ClassVar[str]  # also the scheme of the targets
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(self, directory: Path, host: SshHost | None = None):
+        self._place = Place(self.suffix, directory, host)
 
     def __str__(self) -> str:
         """Return what it is called in a message."""
-        return f"{self.name} in {self._directory}"
+        return f"{self.name} in {self._place}"
 
     def inspect(self, path: Path, deadline: Deadline) -> Machine:
         """Ask the server at ``path`` about its machine."""
@@ -44,13 +52,20 @@ class RestHypervisor(Hypervisor):
 
     def machines(self, deadline: Deadline) -> list[Machine]:
         """Return every machine, by name; one that does not answer has state UNKNOWN."""
-        paths = sockets_in(self._directory, f".{self.suffix}")
-        found = [self._inspect_or_none(path, deadline) for path in paths]
+        paths = self._place.sockets(f".{self.suffix}")
+        if len(paths) <= 1:
+            found = [self._inspect_or_none(path, deadline) for path in paths]
+        else:
+            from concurrent.futures import ThreadPoolExecutor
+
+            # One that hangs takes no time from the others.
+            with ThreadPoolExecutor(min(_AT_ONCE, len(paths))) as pool:
+                found = list(pool.map(lambda path: self._inspect_or_none(path, deadline), paths))
         return [machine for machine in found if machine is not None]
 
     def refresh(self, machine: Machine, deadline: Deadline) -> Machine:
         """Return the machine as it is now."""
-        return self.inspect(self._path(machine), deadline)
+        return self.inspect(self._place.path(machine), deadline)
 
     def watch(self, deadline: Deadline) -> Watch:
         """Return a watch that asks twice a second: these APIs have no events."""
@@ -58,8 +73,8 @@ class RestHypervisor(Hypervisor):
 
     def expected(self, name: str) -> Machine | None:
         """Return the machine whose hypervisor has ended: its socket is there."""
-        path = self._directory / f"{name}.{self.suffix}"
-        if path.parent != self._directory or not is_socket(path):
+        place, path = self._place, self._place.directory / f"{name}.{self.suffix}"
+        if place.far or path.parent != place.directory or not is_socket(path):
             return None
         return self._machine(path, name, PowerState.OFF)
 
@@ -68,8 +83,7 @@ class RestHypervisor(Hypervisor):
     ) -> Machine | None:
         """Return the machine at the same socket: there it has its identity from."""
         try:
-            with with_permission_hint(self._path(machine)):
-                return self.refresh(machine, deadline)
+            return self.refresh(machine, deadline)
         except ConnectError as error:
             if isinstance(error.__cause__, PermissionError):
                 raise
@@ -79,7 +93,7 @@ class RestHypervisor(Hypervisor):
         """Return a watch that asks the one machine, the less often the longer nothing happens."""
 
         def look(until: Deadline) -> list[Machine]:
-            found = self._inspect_or_none(self._path(machine), until)
+            found = self._inspect_or_none(self._place.path(machine), until)
             return [] if found is None else [found]
 
         return PollingWatch(look, _LOOK_SECONDS, deadline, most=_SELDOM_SECONDS)
@@ -87,28 +101,34 @@ class RestHypervisor(Hypervisor):
     def checkpoints(self, machine: Machine, deadline: Deadline) -> list[Checkpoint]:
         """Return the checkpoints that were made by vmconnect, the oldest first."""
         del deadline  # It is our own directory that is read.
-        return SnapshotStore(machine).checkpoints()
+        return self._store(machine).checkpoints()
 
     def delete_checkpoint(self, machine: Machine, name: str, deadline: Deadline) -> None:
         """Delete a checkpoint's files."""
         del deadline
-        SnapshotStore(machine).delete(name)
+        self._store(machine).delete(name)
 
     def _machine(self, path: Path, name: str, state: PowerState) -> Machine:
         """Return a machine about which no more is known."""
-        target = f"{self.suffix}:{path}"
+        target = self._place.target(path)
         return Machine(name, target, target, hypervisor=self.name, state=state)
 
-    def _path(self, machine: Machine) -> Path:
-        return Path(machine.target.removeprefix(f"{self.suffix}:"))
+    def _store(self, machine: Machine) -> SnapshotStore:
+        """Return where its checkpoints are; raises UnsupportedError for one of another host."""
+        if self._place.far:
+            raise UnsupportedError(
+                f"checkpoints of {self.name} are files of its own host",
+                machine=machine.name,
+                hint="make and apply them there",
+            )
+        return SnapshotStore(machine)
 
     @contextmanager
     def _client(self, machine: Machine) -> Iterator[RestClient]:
         """Give the machine's client, and name the machine in what goes wrong."""
-        path = self._path(machine)
+        path = self._place.path(machine)
         try:
-            with with_permission_hint(path):
-                yield RestClient(str(path), machine.name)
+            yield RestClient(self._place.socket(path), machine.name)
         except VmconnectError as error:
             raise error.with_machine(machine.name) from error.__cause__
 

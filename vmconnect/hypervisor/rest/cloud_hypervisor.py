@@ -47,16 +47,17 @@ class CloudHypervisor(RestHypervisor):
         with self._client(machine) as client:
             response = client.get(f"{_API}vm.info", deadline)
             if response.ok:
-                return _described(machine, response.json())
+                return self._place.reached(_described(machine, response.json()))
             if not _has_no_machine(response.status, response.reason()):
                 raise client.refused("vm.info", response)
-        saved = SnapshotStore(machine).has(_SAVED)
+        saved = not self._place.far and self._store(machine).has(_SAVED)
         return replace(machine, state=PowerState.SAVED if saved else PowerState.OFF)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Boot the machine, or take up the saved one."""
-        state, store = self.refresh(machine, deadline).state, SnapshotStore(machine)
+        state = self.refresh(machine, deadline).state
         if state is PowerState.SAVED:
+            store = self._store(machine)
             self._restore(machine, store.open(_SAVED), deadline, resume=True)
             store.delete(_SAVED)
         elif state is PowerState.OFF:
@@ -86,7 +87,7 @@ class CloudHypervisor(RestHypervisor):
 
     def save(self, machine: Machine, deadline: Deadline) -> None:
         """Write memory and devices to files, and remove the machine from its process."""
-        store = SnapshotStore(machine)
+        store = self._store(machine)
         if store.has(_SAVED):
             store.delete(_SAVED)  # It was taken up by other hands than ours.
         self._snapshot(machine, store, _SAVED, deadline, stay=False)
@@ -95,11 +96,11 @@ class CloudHypervisor(RestHypervisor):
     def create_checkpoint(self, machine: Machine, name: str, deadline: Deadline) -> None:
         """Write memory and devices to files; disks are not in it (see `snapshots`)."""
         check_name(name)
-        self._snapshot(machine, SnapshotStore(machine), name, deadline)
+        self._snapshot(machine, self._store(machine), name, deadline)
 
     def apply_checkpoint(self, machine: Machine, name: str, deadline: Deadline) -> None:
         """Replace the machine by the one in the checkpoint; one that ran runs on from there."""
-        source = SnapshotStore(machine).open(name)
+        source = self._store(machine).open(name)
         state = self.refresh(machine, deadline).state
         if not _is_whole(source):
             raise StateError(f"the checkpoint {name!r} lacks files", machine=machine.name)

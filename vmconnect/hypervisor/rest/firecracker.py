@@ -18,7 +18,6 @@ from vmconnect.hypervisor.base import Capability
 from vmconnect.hypervisor.checkpoints import check_name
 from vmconnect.hypervisor.machine import Machine, PowerState
 from vmconnect.hypervisor.rest.base import RestHypervisor
-from vmconnect.hypervisor.rest.snapshots import SnapshotStore
 from vmconnect.streams import SSH_PORT, HybridVsock
 
 __all__ = ["Firecracker"]
@@ -52,12 +51,13 @@ class Firecracker(RestHypervisor):
         vsock = self._config(machine, deadline).get("vsock")
         socket = vsock.get("uds_path") if isinstance(vsock, dict) else None
         absolute = isinstance(socket, str) and socket.startswith("/")
-        return replace(
+        machine = replace(
             machine,
             name=name if isinstance(name, str) and name not in {"", _ANONYMOUS} else machine.name,
             state=_STATES.get(str(info.get("state")), PowerState.UNKNOWN),
             guest=HybridVsock(str(socket), SSH_PORT) if absolute else None,
         )
+        return self._place.reached(machine)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Start a machine that is configured, and has not been started."""
@@ -82,7 +82,7 @@ class Firecracker(RestHypervisor):
         """Write memory and devices to files; disks are not in it (see `snapshots`)."""
         check_name(name)
         ran = self.refresh(machine, deadline).state is PowerState.RUNNING
-        store = SnapshotStore(machine)
+        store = self._store(machine)
         directory = store.begin(name)
         body = {
             "snapshot_type": "Full",
@@ -105,7 +105,7 @@ class Firecracker(RestHypervisor):
 
     def apply_checkpoint(self, machine: Machine, name: str, deadline: Deadline) -> None:
         """Load a checkpoint into a fresh Firecracker at the same socket, and let it run."""
-        source = SnapshotStore(machine).open(name)
+        source = self._store(machine).open(name)
         if self.refresh(machine, deadline).state is not PowerState.OFF:
             raise StateError(
                 "only a Firecracker that has not started takes a checkpoint",

@@ -13,7 +13,7 @@ from typing import Any
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import HypervisorError, RestError
-from vmconnect.streams import Stream, Unix, dial
+from vmconnect.streams import Endpoint, Stream, dial
 
 __all__ = ["Response", "ResponseParser", "RestClient"]
 
@@ -124,10 +124,10 @@ class ResponseParser:
 
 
 class RestClient:
-    """The API server at a UNIX socket; a connection for every request."""
+    """The API server at an endpoint; a connection for every request."""
 
-    def __init__(self, path: str, machine: str):
-        self._path = path
+    def __init__(self, endpoint: Endpoint, machine: str):
+        self._endpoint = endpoint
         self._machine = machine
 
     def get(self, resource: str, deadline: Deadline) -> Response:
@@ -156,7 +156,7 @@ class RestClient:
         if method != "GET":
             head += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
         request = "\r\n".join([*head, "", ""]).encode("ascii") + content
-        stream = dial(Unix(self._path), deadline)
+        stream = dial(self._endpoint, deadline)
         try:
             stream.settimeout(deadline.remaining())
             with deadline.waking(stream.close):
@@ -170,7 +170,7 @@ class RestClient:
     def _read(self, stream: Stream, deadline: Deadline) -> Response:
         parser = ResponseParser()
         while True:
-            deadline.check(f"waiting for {self._path}")
+            deadline.check(f"waiting for {self._endpoint}")
             stream.settimeout(deadline.remaining())
             data = stream.recv(_READ_BYTES)
             if not data:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vmconnect.vnc.encodings.base import Encoding, Rectangle, Source
 from vmconnect.vnc.framebuffer import Pixels
-from vmconnect.vnc.inbox import Reading
+from vmconnect.vnc.inbox import EndOfStreamError, Reading
 from vmconnect.vnc.jobs import Kind
 from vmconnect.vnc.layout import Layout
 
@@ -27,7 +27,13 @@ def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
     row_bytes = width * layout.pixel_bytes
     if height * row_bytes <= _LITTLE_BYTES:
         # More than these bytes may come at once.
-        yield from engine.inbox.need(height * row_bytes)
+        try:
+            yield from engine.inbox.need(height * row_bytes)
+        except EndOfStreamError:
+            whole = engine.inbox.available // row_bytes
+            part = Rectangle(x, y, width, whole)
+            engine.walk.one(part.job(Kind.PIXELS, whole * row_bytes))
+            raise
         engine.walk.one(rectangle.job(Kind.PIXELS, height * row_bytes))
         return
     area = engine.area(rectangle)

@@ -12,7 +12,8 @@ import ssl
 import threading
 from typing import TYPE_CHECKING, cast
 
-from vmconnect.errors import ResourceError, RfbError, TrustError
+from vmconnect.errors import RfbError, TrustError
+from vmconnect.streams.certificates import load_certificates
 from vmconnect.vnc.inbox import Reading
 from vmconnect.vnc.policy import Policy, ServerKey
 
@@ -148,18 +149,10 @@ def _context(policy: Policy, proof: Proof) -> ssl.SSLContext:
 
 def _certify(context: ssl.SSLContext, policy: Policy) -> None:
     """Demand the certificate that the policy wants, and show ours."""
-    try:
-        if policy.authority is not None:
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.check_hostname = policy.server_name is not None
-            context.load_verify_locations(policy.authority)
-        if policy.certificate is not None:
-            context.load_cert_chain(policy.certificate, policy.private_key)
-    except (OSError, ssl.SSLError) as error:
-        raise ResourceError(
-            f"cannot read the certificates: {error.strerror or error}",
-            hint="they should be PEM files",
-        ) from error
+    if policy.authority is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.check_hostname = policy.server_name is not None
+    load_certificates(context, policy.authority, policy.certificate, policy.private_key)
 
 
 def secure(engine: Engine, proof: Proof) -> Reading[None]:

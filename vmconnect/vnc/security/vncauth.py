@@ -31,10 +31,10 @@ def response(challenge: bytes, password: str) -> bytes:
     from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
     from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
-    try:
-        key = password.encode("latin-1")[:_KEY_BYTES].ljust(_KEY_BYTES, b"\0")
-    except UnicodeEncodeError as error:
-        raise AuthenticationError("a VNC password has only Latin-1 characters") from error
+    # A UnicodeEncodeError would have the password in it.
+    if any(ord(char) > 0xFF for char in password):
+        raise AuthenticationError("a VNC password has only Latin-1 characters")
+    key = password.encode("latin-1")[:_KEY_BYTES].ljust(_KEY_BYTES, b"\0")
     # DES is triple DES with one key thrice; the mode is what the protocol has.
     cipher = Cipher(TripleDES(reversed_bits(key) * 3), modes.ECB())  # noqa: S305 (the protocol's)
     encryptor = cipher.encryptor()

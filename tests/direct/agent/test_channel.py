@@ -1,0 +1,140 @@
+"""The agent's channel: finding our own replies, whatever is on the way. The agents are played."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.direct.agent.played import Played, played
+from vmconnect.deadline import Deadline
+from vmconnect.direct.agent import channel as module
+from vmconnect.errors import AgentError, ConnectionLostError, DeadlineError
+
+SOON, LONG = 0.2, 30.0
+
+
+def test_what_was_meant_for_another_is_dropped() -> None:
+    def script(agent: Played) -> None:
+        agent.send(b'{"return": {"pid": 7}}\n{"return": "half of a late')
+        agent.serve()
+
+    with played(script) as channel:
+        assert channel.exchange("guest-ping", {}, Deadline(LONG)) == {"return": "guest-ping"}
+
+
+def test_a_late_reply_is_not_the_next_one_s() -> None:
+    asked = threading.Event()
+
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        assert agent.request()["execute"] == "guest-late"
+        asked.set()
+        number = agent.sync()  # The client has given up, and comes again.
+        agent.reply({"return": "late"})
+        agent.synced(number)
+        agent.reply({"return": agent.request()["execute"]})
+
+    with played(script) as channel:
+        with pytest.raises(DeadlineError, match="web01: the guest agent did not answer guest-late"):
+            channel.exchange("guest-late", {}, Deadline(SOON))
+        assert asked.wait(LONG)
+        assert channel.exchange("guest-next", {}, Deadline(LONG)) == {"return": "guest-next"}
+
+
+def test_an_agent_that_starts_late_answers_all_that_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_ASK_AGAIN_SECONDS", 0.05)
+
+    def script(agent: Played) -> None:
+        numbers = [agent.sync() for _ in range(4)]  # Nobody answers while the guest boots.
+        for number in numbers:
+            agent.synced(number)
+        agent.serve()
+
+    with played(script) as channel:
+        for command in ("one", "two", "three"):
+            assert channel.exchange(command, {}, Deadline(LONG)) == {"return": command}
+
+
+def test_what_is_lost_while_nobody_listens_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ASK_AGAIN_SECONDS", 0.05)
+
+    def script(agent: Played) -> None:
+        agent.sync()
+        agent.sync()
+        agent.serve()
+
+    with played(script) as channel:
+        assert channel.exchange("guest-ping", {}, Deadline(LONG)) == {"return": "guest-ping"}
+
+
+def test_a_silent_agent_meets_the_deadline() -> None:
+    def script(agent: Played) -> None:
+        while True:
+            agent.request()
+
+    with (
+        played(script) as channel,
+        pytest.raises(DeadlineError, match="is qemu-guest-agent running"),
+    ):
+        channel.exchange("guest-ping", {}, Deadline(SOON))
+
+
+@pytest.mark.parametrize("flood", [b"x" * 4096, b"\xff" * 4096, b"\xff{}\n" * 100, b"{}\n" * 999])
+def test_a_flood_meets_the_deadline(flood: bytes) -> None:
+    def script(agent: Played) -> None:
+        while True:
+            agent.send(flood)
+
+    with played(script) as channel, pytest.raises(DeadlineError):
+        channel.exchange("guest-ping", {}, Deadline(SOON))
+
+
+def test_a_broken_reply_costs_no_more_than_itself() -> None:
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        agent.request()
+        agent.send(b"no JSON\n")
+        agent.serve()
+
+    with played(script) as channel:
+        with pytest.raises(AgentError, match="web01: no reply"):
+            channel.exchange("first", {}, Deadline(LONG))
+        assert channel.exchange("second", {}, Deadline(LONG)) == {"return": "second"}
+
+
+def test_the_end_of_the_channel() -> None:
+    with (
+        played(lambda agent: agent.synced(agent.sync())) as channel,
+        pytest.raises(ConnectionLostError, match="web01"),
+    ):
+        channel.exchange("guest-ping", {}, Deadline(LONG))
+
+
+def test_threads_take_turns() -> None:
+    with played(Played.serve) as channel, ThreadPoolExecutor(8) as pool:
+        commands = [f"guest-{number}" for number in range(40)]
+        replies = pool.map(lambda each: channel.exchange(each, {}, Deadline(LONG)), commands)
+        assert [reply["return"] for reply in replies] == commands
+
+
+def test_who_waits_for_its_turn_has_a_deadline() -> None:
+    asked, done = threading.Event(), threading.Event()
+
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        agent.request()
+        asked.set()
+        done.wait(LONG)
+        agent.reply({"return": "at last"})
+
+    with played(script) as channel, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(channel.exchange, "slow", {}, Deadline(LONG))
+        assert asked.wait(LONG)
+        with pytest.raises(DeadlineError, match="busy"):
+            channel.exchange("quick", {}, Deadline(SOON))
+        done.set()
+        assert first.result() == {"return": "at last"}

@@ -1,0 +1,121 @@
+"""Another host: a real sshd, reached by the user's ssh with a configuration of its own.
+
+The sshd is started by ssh itself (ProxyCommand), for one connection: so it listens nowhere, and
+nothing of it stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vmconnect.paths import runtime_directory
+
+__all__ = ["FarHost", "far_host", "leave"]
+
+_SSHD = "/usr/sbin/sshd"
+
+
+class FarHost:
+    """The host ``kvm7``; what its sshd allows and what ssh_config says may be changed."""
+
+    name = "kvm7"
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.config = directory / "ssh_config"
+        for name in ("host_key", "other_key", "user_key"):
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name],
+                check=True,
+            )
+        self.know("host_key")
+        self.serve()
+        self.configure()
+
+    def know(self, key: str | None) -> None:
+        """Let known_hosts have this key of the host's, or none."""
+        line = (self.directory / f"{key}.pub").read_text() if key else ""
+        known = f"{self.name} {line}" if line else ""
+        (self.directory / "known_hosts").write_text(known)
+
+    def serve(self, *lines: str) -> None:
+        """Let sshd_config have these lines first."""
+        text = "\n".join(
+            [
+                *lines,
+                f"HostKey {self.directory}/host_key",
+                f"AuthorizedKeysFile {self.directory}/user_key.pub",
+                "PasswordAuthentication no",
+                "KbdInteractiveAuthentication no",
+                "UsePAM no",
+                "StrictModes no",
+                "LogLevel QUIET",
+            ]
+        )
+        (self.directory / "sshd_config").write_text(text)
+
+    def configure(self, *lines: str) -> None:
+        """Let the host's part of ssh_config have these lines first."""
+        text = "\n".join(
+            [
+                f"Host {self.name}",
+                *lines,
+                f"HostKeyAlias {self.name}",
+                # A host that is far away hears nothing of the terminal here.
+                f"ProxyCommand setsid {_SSHD} -i -f {self.directory}/sshd_config",
+                f"IdentityFile {self.directory}/user_key",
+                "IdentitiesOnly yes",
+                f"UserKnownHostsFile {self.directory}/known_hosts",
+                "GlobalKnownHostsFile /dev/null",
+            ]
+        )
+        self.config.write_text(text + "\n")
+
+    def ssh(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ssh as a user does."""
+        return _ssh(self.config, *arguments)
+
+    @staticmethod
+    def masters() -> list[Path]:
+        """Return the control sockets of our own masters."""
+        return [path for path in runtime_directory().glob("ssh-*") if path.suffix != ".lock"]
+
+    def leave(self) -> None:
+        """End all shared connections."""
+        leave(self.config, self.name)
+
+
+def _ssh(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ssh", "-F", str(config), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def leave(config: Path, host: str) -> None:
+    """End all shared connections of ours."""
+    for path in FarHost.masters():
+        _ssh(config, "-S", str(path), "-O", "exit", host)
+
+
+@contextlib.contextmanager
+def far_host(directory: Path) -> Iterator[FarHost]:
+    """Give a host to reach by ssh, and end every connection to it."""
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd confines itself
+    host = FarHost(directory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VMCONNECT_SSH", f"ssh -F {host.config}")
+        try:
+            yield host
+        finally:
+            host.leave()

@@ -1,0 +1,99 @@
+"""``vmconnect sessions``: the sessions that the broker keeps open between commands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from vmconnect.broker import wire
+from vmconnect.cli.quantity import duration
+from vmconnect.cli.table import print_table
+from vmconnect.cli.voice import printable
+from vmconnect.errors import ConnectionLostError, StateError, TargetError
+
+__all__ = ["configure", "run"]
+
+_HEADS = ("MACHINE", "USER", "CHANNELS", "STATE", "AGE", "IDLE", "RUNNING", "DONE")
+_ANSWER_SECONDS = 5.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.epilog = (
+        "vmconnect exec leaves its session open for the next command, in a process of yours in "
+        "the background, the broker. A session is closed when it has been idle for ten minutes "
+        "($VMCONNECT_BROKER_IDLE has other seconds), and the broker ends as long after the last. "
+        "VMCONNECT_BROKER=0 does without. What runs in a session that is closed, or when the "
+        "broker is stopped, runs on to its end."
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON array of objects")
+    parser.set_defaults(action="list")
+    actions = parser.add_subparsers(metavar="ACTION")
+    summary = "close the sessions with a machine, or all"
+    close = actions.add_parser("close", help=summary, description=summary)
+    close.set_defaults(action="close")
+    which = close.add_mutually_exclusive_group(required=True)
+    which.add_argument("target", metavar="TARGET", nargs="?", help="a name, UUID or target")
+    which.add_argument("--all", action="store_true", help="every session")
+    summary = "close all, and end the broker"
+    stop = actions.add_parser("stop", help=summary, description=summary)
+    stop.set_defaults(action="stop")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List or close sessions, or end the broker, and return the exit code."""
+    if arguments.action == "close":
+        _close([] if arguments.all else [arguments.target])
+    elif arguments.action == "stop":
+        list(_answers(wire.STOP))
+    else:
+        sessions = [json.loads(each[1:]) for each in _answers(wire.SESSIONS)]
+        if arguments.json:
+            print(json.dumps(sessions, indent=2))  # noqa: T201
+        else:
+            print_table([_HEADS, *map(_row, sessions)])
+    return 0
+
+
+def _close(names: list[str]) -> None:
+    closed = sum(int(each[1:]) for each in _answers(wire.CLOSE, *names))
+    if names and not closed:
+        raise TargetError(
+            f"no session with {names[0]!r} is open", hint="vmconnect sessions lists them"
+        )
+
+
+def _answers(question: bytes, *names: str) -> Iterator[bytes]:
+    """Give what the broker answers; nothing where there is none."""
+    connection = wire.connect(_ANSWER_SECONDS)
+    if connection is None:
+        return
+    try:
+        connection.send(question + "\0".join([wire.PROTOCOL, *names]).encode())
+        while (message := connection.recv(wire.LIMIT_BYTES))[:1] == wire.SESSION:
+            yield message
+        if message[:1] == wire.RETIRED:
+            raise StateError(
+                "the broker is of another version", hint="it ends by itself when it is idle"
+            )
+        if message[1:]:
+            yield message
+    except OSError as error:
+        raise ConnectionLostError("the broker does not answer", hint="it may hang") from error
+    finally:
+        connection.close()
+
+
+def _row(session: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        printable(session["machine"]),
+        printable(session["user"]),
+        ",".join(session["channels"]),
+        session["state"],
+        duration(session["age_s"]),
+        "-" if session["running"] else duration(session["idle_s"]),
+        str(session["running"]),
+        str(session["done"]),
+    )

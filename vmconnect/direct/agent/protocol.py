@@ -1,0 +1,135 @@
+"""The guest agent's protocol, sans-I/O (QEMU docs/interop/qemu-ga-ref).
+
+A request is a line of JSON with ``execute`` and ``arguments``; so is its reply, with ``return`` or
+``error``. Replies come in the order of the requests and bear no number, and the channel outlives
+who uses it: what was asked by somebody who has gone is answered to the next. So one first asks for
+``guest-sync-delimited`` with a number of one's own: its reply begins with the byte 0xFF, which is
+in no JSON, and what came before is another's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from vmconnect.errors import AgentError
+
+__all__ = [
+    "MAX_REPLY_BYTES",
+    "AgentParser",
+    "Reply",
+    "Synced",
+    "decode_reply",
+    "encode_request",
+    "encode_sync",
+]
+
+# The longest that qemu-ga gives is a command's output: 16 MiB of each stream, in Base64.
+MAX_REPLY_BYTES = 64 << 20
+
+_SENTINEL = b"\xff"
+_SHOWN_BYTES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The reply to a ``guest-sync-delimited``, with the number that was in the request."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Any other reply: a JSON object."""
+
+    content: dict[str, Any]
+
+
+def encode_request(command: str, arguments: dict[str, Any]) -> bytes:
+    """Return a request as it is sent."""
+    request: dict[str, Any] = {"execute": command}
+    if arguments:
+        request["arguments"] = arguments
+    return json.dumps(request).encode() + b"\n"
+
+
+def encode_sync(number: int) -> bytes:
+    """Return the request that finds the beginning of our own replies.
+
+    The 0xFF before it ends what somebody may have left half sent; the agent replies to that with
+    an error, which is then among what came before.
+    """
+    return _SENTINEL + encode_request("guest-sync-delimited", {"id": number})
+
+
+class AgentParser:
+    """Replies out of bytes; until the first 0xFF it keeps nothing."""
+
+    def __init__(self) -> None:
+        self._partial = bytearray()
+        self._discarding = True
+
+    def resynchronise(self) -> None:
+        """Drop what is there, and what comes until the next 0xFF."""
+        self._partial.clear()
+        self._discarding = True
+
+    def receive(self, data: bytes) -> list[Synced | Reply]:
+        """Return the replies that ``data`` completes.
+
+        Raises AgentError for what is no reply, and for one that is longer than any; then it
+        has to be synchronised anew.
+        """
+        if self._discarding:
+            start = data.find(_SENTINEL)
+            if start < 0:
+                return []
+            data, self._discarding = data[start:], False
+        self._partial += data
+        if b"\n" not in data:
+            if len(self._partial) > MAX_REPLY_BYTES:
+                self.resynchronise()
+                raise AgentError(f"a reply longer than {MAX_REPLY_BYTES >> 20} MiB")
+            return []
+        *lines, rest = self._partial.split(b"\n")
+        self._partial = rest
+        try:
+            return [reply for line in lines if (reply := _reply(line)) is not None]
+        except AgentError:
+            self.resynchronise()
+            raise
+
+
+def decode_reply(text: str) -> dict[str, Any]:
+    """Return a reply that came by itself, as a text; raises AgentError if it is none."""
+    if len(text) > MAX_REPLY_BYTES:
+        raise AgentError(f"a reply longer than {MAX_REPLY_BYTES >> 20} MiB")
+    content = _object(text.encode("utf-8", "replace"))
+    if content is None:
+        raise AgentError("an empty reply")
+    return content
+
+
+def _reply(line: bytearray) -> Synced | Reply | None:
+    _, sentinel, after = line.rpartition(_SENTINEL)
+    content = _object(after)
+    if not sentinel:
+        return None if content is None else Reply(content)
+    # The reply to a synchronisation, ours or one that was given up.
+    number = (content or {}).get("return")
+    return Synced(number) if type(number) is int else None
+
+
+def _object(line: bytes | bytearray) -> dict[str, Any] | None:
+    """Return the object that a line is; None if it is blank."""
+    if not line.strip():
+        return None
+    shown = f"{bytes(line[:_SHOWN_BYTES])!r}"
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise AgentError(f"no reply: {shown}") from error
+    if not isinstance(content, dict):
+        raise AgentError(f"a reply that is no object: {shown}")
+    return content
