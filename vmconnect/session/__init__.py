@@ -58,6 +58,7 @@ _HOMES = {
     "Inventory": "inventory",
     "PublicKey": "key_store",
     "Session": "session",
+    "SessionState": "states",
     "Target": "target",
     "TrustStore": "trust",
     "ask_on_terminal": "credentials",

@@ -38,6 +38,8 @@ __all__ = ["Connection", "load", "load_qemu", "translated"]
 T = TypeVar("T")
 
 _AGENT_REFUSED = "unable to execute QEMU agent command"
+# How libvirt says that its daemon is gone.
+_LOST = ("client socket is closed", "Cannot recv data", "Cannot write data", "End of file while")
 
 
 def load() -> Any:
@@ -207,7 +209,6 @@ def translated(error: Any, address: LibvirtAddress) -> VmconnectError:
         # The agent's own word for it is not passed on, only what it says in English.
         unknown = "has not been found" in reason or "has been disabled" in reason
         kind = UnsupportedError if unknown else GuestError
-    lost = ("client socket is closed", "Connection reset by peer", "End of file while reading")
-    if any(words in reason for words in lost):
+    if any(words in reason for words in _LOST):
         kind = ConnectionLostError
     return kind(f"{address.uri}: {reason}")
