@@ -103,11 +103,19 @@ class Hypervisor:
     name: ClassVar[str]
     #: The Capability members that are fields of `Machine`, and that it can fill.
     fields: ClassVar[frozenset[Capability]] = frozenset()
+    #: What takes files or descriptors of its host, and raises UnsupportedError from another one.
+    here_only: ClassVar[frozenset[Capability]] = frozenset()
+
+    @property
+    def far(self) -> bool:
+        """Whether it is on another host."""
+        return False
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What can be asked of this hypervisor."""
-        return capabilities_of(type(self))
+        """What can be asked of this hypervisor, from this host."""
+        every = capabilities_of(type(self))
+        return every - self.here_only if self.far else every
 
     def __str__(self) -> str:
         """Return what it is called in a message."""

@@ -51,11 +51,17 @@ class Libvirt(Hypervisor):
 
     name = "libvirt"
     fields = frozenset({Capability.CONSOLE, Capability.GUEST, Capability.AGENT, Capability.SERIAL})
+    here_only = frozenset({Capability.OPEN_CONSOLE})
 
     def __init__(self, address: LibvirtAddress):
         self.address = address
         self._connection: Connection | None = None
         self._lock = threading.Lock()
+
+    @property
+    def far(self) -> bool:
+        """Whether it is on another host."""
+        return self.address.remote
 
     def __str__(self) -> str:
         """Return what it is called in a message."""
@@ -261,6 +267,12 @@ class Libvirt(Hypervisor):
 
         Whoever may ask libvirt for it needs no VNC password.
         """
+        if self.far:
+            raise UnsupportedError(
+                "a console is handed over as a descriptor, which comes from no other host",
+                machine=machine.name,
+                hint="give the machine a VNC display that listens on a socket or a port",
+            )
 
         def open_graphics(domain: Any) -> int:
             place = read_domain(domain.XMLDesc(), self.address).graphics

@@ -64,9 +64,17 @@ class Qemu(Hypervisor):
 
     name = "qemu"
     fields = frozenset({Capability.CONSOLE, Capability.GUEST, Capability.AGENT, Capability.SERIAL})
+    here_only = frozenset(
+        {Capability.LIST, Capability.WATCH, Capability.SCREENSHOT, Capability.OPEN_CONSOLE}
+    )
 
     def __init__(self, directory: Path, host: SshHost | None = None):
         self._place = Place("qemu", directory, host)
+
+    @property
+    def far(self) -> bool:
+        """Whether it is on another host."""
+        return self._place.far
 
     def __str__(self) -> str:
         """Return what it is called in a message."""

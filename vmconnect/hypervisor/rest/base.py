@@ -16,7 +16,7 @@ from vmconnect.errors import (
     UnsupportedError,
     VmconnectError,
 )
-from vmconnect.hypervisor.base import Checkpoint, Hypervisor
+from vmconnect.hypervisor.base import Capability, Checkpoint, Hypervisor
 from vmconnect.hypervisor.machine import Machine, PowerState
 from vmconnect.hypervisor.place import Place
 from vmconnect.hypervisor.rest.http import RestClient
@@ -38,9 +38,25 @@ class RestHypervisor(Hypervisor):
     """The machines whose API sockets ``NAME.SUFFIX`` lie in ``directory``, here or on ``host``."""
 
     suffix: ClassVar[str]  # also the scheme of the targets
+    here_only = frozenset(
+        {
+            Capability.LIST,
+            Capability.WATCH,
+            Capability.SAVE,
+            Capability.CHECKPOINTS,
+            Capability.CREATE_CHECKPOINT,
+            Capability.APPLY_CHECKPOINT,
+            Capability.DELETE_CHECKPOINT,
+        }
+    )
 
     def __init__(self, directory: Path, host: SshHost | None = None):
         self._place = Place(self.suffix, directory, host)
+
+    @property
+    def far(self) -> bool:
+        """Whether it is on another host."""
+        return self._place.far
 
     def __str__(self) -> str:
         """Return what it is called in a message."""
