@@ -7,18 +7,24 @@ no test opens a socket of the kernel's vsock.
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.hypervisor.libvirtd import system_daemon
 from tests.hypervisor.rig import qemu
+from vmconnect.broker import wire
+from vmconnect.broker.ask import ask
+from vmconnect.broker.start import start
 from vmconnect.deadline import Deadline
 from vmconnect.doctor import HOST, Host, examine
 from vmconnect.doctor.check import Outcome, Verdict
+from vmconnect.paths import private_directory, runtime_directory
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,6 +142,9 @@ AS_NOBODY = """
 import os, sys
 import grp, pwd
 from pathlib import Path
+from vmconnect.broker import wire
+from vmconnect.broker.ask import ask
+from vmconnect.broker.start import start
 from vmconnect.deadline import Deadline
 from vmconnect.doctor import HOST, Host
 import vmconnect.hypervisor.sockets
@@ -301,3 +310,59 @@ def test_libvirt_that_is_well() -> None:
     told = {each["check"]: each for each in json.loads(result.stdout)["checks"]}
     assert told["libvirt"]["account"] == "qemu:///system: 0 machines"
     assert told["libvirt"]["outcome"] == "ok"
+
+
+# The broker.
+
+
+def test_no_broker(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    monkeypatch.setenv("VMCONNECT_BROKER", "0")
+    assert look("broker").outcome is Outcome.NOT_TRIED
+    monkeypatch.delenv("VMCONNECT_BROKER")
+    assert look("broker") == Verdict(Outcome.OK, "none runs; vmconnect exec starts one")
+
+
+def test_a_broker_that_runs_and_one_that_hangs(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    monkeypatch.delenv("VMCONNECT_BROKER", raising=False)
+    start()
+    deadline = Deadline(60)
+    while (connection := wire.connect(1.0)) is None:
+        deadline.check("waiting for the broker")
+    process, _ = wire.peer(connection)
+    connection.close()
+    try:
+        assert look("broker").account == f"process {process} keeps 0 sessions open"
+        os.kill(process, signal.SIGSTOP)
+        hangs = look("broker")
+        assert hangs.outcome is Outcome.WARNING
+        assert hangs.remedy == f"kill {process}; the next command starts another"
+    finally:
+        os.kill(process, signal.SIGCONT)
+        list(ask(wire.STOP))
+
+
+def test_a_broker_of_another_version(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    monkeypatch.delenv("VMCONNECT_BROKER", raising=False)
+    path = Path(private_directory(runtime_directory()), "broker.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def refuse() -> None:
+            for _ in range(2):  # who looks for the process, and who asks
+                connection, _address = listener.accept()
+                with connection:
+                    if connection.recv(wire.LIMIT_BYTES):
+                        connection.send(wire.RETIRED)
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        found = look("broker")
+        thread.join()
+    assert found.outcome is Outcome.WARNING
+    assert found.account == f"process {os.getpid()} is of another version of vmconnect"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from vmconnect.broker import wire
+from vmconnect.broker.ask import ask
 from vmconnect.cli.quantity import duration
 from vmconnect.cli.table import print_table
 from vmconnect.cli.voice import printable
-from vmconnect.errors import ConnectionLostError, StateError, TargetError
+from vmconnect.errors import TargetError
 
 __all__ = ["configure", "run"]
 
 _HEADS = ("MACHINE", "USER", "CHANNELS", "STATE", "AGE", "IDLE", "RUNNING", "DONE")
-_ANSWER_SECONDS = 5.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "close":
         _close([] if arguments.all else [arguments.target])
     elif arguments.action == "stop":
-        list(_answers(wire.STOP))
+        list(ask(wire.STOP))
     else:
-        sessions = [json.loads(each[1:]) for each in _answers(wire.SESSIONS)]
+        sessions = [json.loads(each[1:]) for each in ask(wire.SESSIONS)]
         if arguments.json:
             print(json.dumps(sessions, indent=2))  # noqa: T201
         else:
@@ -58,32 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _close(names: list[str]) -> None:
-    closed = sum(int(each[1:]) for each in _answers(wire.CLOSE, *names))
+    closed = sum(int(each[1:]) for each in ask(wire.CLOSE, *names))
     if names and not closed:
         raise TargetError(
             f"no session with {names[0]!r} is open", hint="vmconnect sessions lists them"
         )
-
-
-def _answers(question: bytes, *names: str) -> Iterator[bytes]:
-    """Give what the broker answers; nothing where there is none."""
-    connection = wire.connect(_ANSWER_SECONDS)
-    if connection is None:
-        return
-    try:
-        connection.send(question + "\0".join([wire.PROTOCOL, *names]).encode())
-        while (message := connection.recv(wire.LIMIT_BYTES))[:1] == wire.SESSION:
-            yield message
-        if message[:1] == wire.RETIRED:
-            raise StateError(
-                "the broker is of another version", hint="it ends by itself when it is idle"
-            )
-        if message[1:]:
-            yield message
-    except OSError as error:
-        raise ConnectionLostError("the broker does not answer", hint="it may hang") from error
-    finally:
-        connection.close()
 
 
 def _row(session: dict[str, Any]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vmconnect.deadline import Deadline
+from vmconnect.doctor.broker import try_broker
 from vmconnect.doctor.check import Check, Verdict, broken, fine, skipped, warn
 from vmconnect.doctor.places import try_libvirt, try_machines
 from vmconnect.doctor.rooms import try_journal, try_runtime, try_settings, try_state
@@ -222,6 +223,7 @@ HOST: tuple[Check[Host], ...] = (
     Check("runtime directory", (), "made, if need be", try_runtime),
     Check("state directory", (), "looked at", try_state),
     Check("settings", (), "read", try_settings),
+    Check("broker", ("runtime directory",), "asked what it keeps open", try_broker, 10.0),
     Check("journal", ("state directory", "settings"), "looked at", try_journal),
     Check("QEMU", (), "started for its version", try_qemu, 10.0),
     Check("KVM", (), "looked at", try_kvm),
