@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
+import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +13,12 @@ from vmconnect.channel import Channel, ChannelState
 from vmconnect.deadline import Deadline
 from vmconnect.direct.authentication import AttemptsExhaustedError
 from vmconnect.direct.byte_count import ByteCount
+from vmconnect.direct.command import Command, Words
+from vmconnect.direct.control import Control
+from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
-from vmconnect.direct.pump import Sink, drain, end_input, feed
+from vmconnect.direct.process import Process
+from vmconnect.direct.pump import Sink
 from vmconnect.direct.result import Result
 from vmconnect.direct.ssh import HostKeyCheck, SshConnection
 from vmconnect.direct.transfer import download, upload
@@ -33,10 +37,6 @@ __all__ = ["Guest", "Opener"]
 
 Opener = Callable[[Deadline], Stream]
 
-# What `run` keeps in memory unless a sink takes the output.
-OUTPUT_LIMIT_BYTES = 256 << 20
-
-_FEED_BYTES = 1 << 18
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4)
 
 
@@ -103,82 +103,133 @@ class Guest(Channel):
 
     def run(
         self,
-        argv: Sequence[str],
+        command: Words,
         *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
         stdin: bytes | Iterable[bytes] | None = None,
         stdout: Sink | None = None,
         stderr: Sink | None = None,
         timeout: Deadline | float | None = None,
-        on_start: Callable[[Callable[[], None]], object] | None = None,
+        on_start: Callable[[Control], object] | None = None,
     ) -> Result:
-        """Run ``argv`` in the guest, each element one argument, and return what it gave.
+        """Run a command in the guest, and return what it gave.
+
+        ``command`` is a sequence of words, each one argument, or a text for the guest's ``sh``.
+        ``env`` is added to its environment, by way of its input: no value shows on the guest's
+        command lines. ``cwd`` is where it runs. ``user`` is as whom: by ``runuser`` or ``su`` where
+        root is logged in, else by ``sudo`` or ``doas``, which must ask for no password.
 
         ``stdin`` is sent as it is and then ended; None is an empty input. ``stdout`` and
         ``stderr`` take bytes as they come; without them they are kept in the result, up to
         256 MiB. A command that is not found gives exit code 127, one that cannot be executed
         126, as the guest's shell says. ``on_start`` is called just before the command is sent,
-        with a function that hangs up on it, from any thread; `run` then raises a VmconnectError.
-        What fails before has not reached the guest.
+        with a `Control` of it, for any thread. What fails before has not reached the guest.
 
         Raises ConnectionLostError when the guest goes away meanwhile, DeadlineError after
-        ``timeout`` (the command is then hung up on), GuestError for more output than is kept.
+        ``timeout``, GuestError for more output than is kept, and where the command cannot be
+        started there or so. Whatever is raised, also Ctrl-C: the command and all that it has
+        started are ended first, with SIGKILL if need be.
         """
-        with self.operations.doing("run", argv=tuple(argv)) as operation:
+        prepared = self._prepared(command, env, cwd, user)
+        with self.operations.doing("run", argv=prepared.argv) as operation:
             count = ByteCount(operation)
-            result = self._run(
-                argv,
-                count.sending(stdin),
-                count.receiving(stdout),
-                count.receiving(stderr),
-                timeout,
-                on_start,
+            deadline = Deadline.of(timeout)
+            process = self._start(prepared, deadline, on_start)
+            result = process.finish(
+                count.sending(stdin), count.receiving(stdout), count.receiving(stderr), deadline
             )
             count.received(len(result.stdout) + len(result.stderr))
             operation.details |= {"exit_code": result.exit_code, "signal": result.signal}
             return result
 
-    def _run(  # noqa: PLR0917 (those of `run`)
+    def start(
         self,
-        argv: Sequence[str],
-        stdin: bytes | Iterable[bytes] | None,
-        stdout: Sink | None,
-        stderr: Sink | None,
-        timeout: Deadline | float | None,
-        on_start: Callable[[Callable[[], None]], object] | None,
-    ) -> Result:
-        deadline = Deadline.of(timeout)
-        started = time.perf_counter()
-        connection = self._connect(deadline)
-        channel = connection.open(shlex.join(argv), deadline.sooner(30.0), on_start)
-        kept_out, kept_err = bytearray(), bytearray()
+        command: Words,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> Process:
+        """Start a command and return it while it runs; ``timeout`` is for its start.
+
+        Else as `run`.
+        """
+        prepared = self._prepared(command, env, cwd, user)
+        with self.operations.doing("start", argv=prepared.argv):
+            return self._start(prepared, Deadline.of(timeout))
+
+    def _prepared(
+        self, command: Words, env: Mapping[str, str] | None, cwd: str | None, user: str | None
+    ) -> Command:
         try:
-            if stdin is None:
-                end_input(channel)
-            else:
-                feed(channel, _chunks(stdin) if isinstance(stdin, bytes) else stdin)
-            drain(
-                channel,
-                stdout or self._keeper(kept_out),
-                stderr or self._keeper(kept_err),
-                deadline,
-            )
-            channel.status_event.wait(deadline.remaining())
-            deadline.check("waiting for the command")
+            return Command.of(command, env=env, cwd=cwd, user=user, login_user=self.login.user)
         except VmconnectError as error:
-            raise error.with_machine(self.machine) from error.__cause__
+            raise error.with_machine(self.machine) from None
+
+    def _start(
+        self,
+        command: Command,
+        deadline: Deadline,
+        on_start: Callable[[Control], object] | None = None,
+    ) -> Process:
+        connection = self._connect(deadline)
+        control = Control(command.mark, functools.partial(self._reach, connection, command.user))
+
+        def attach(close: Callable[[], None]) -> None:
+            control.attach(close)
+            if on_start is not None:
+                on_start(control)
+
+        channel = connection.open(command.line, deadline.sooner(30.0), attach)
+        return self._process(command, connection, channel, control, deadline)
+
+    def _process(
+        self,
+        command: Command,
+        connection: SshConnection,
+        channel: paramiko.Channel,
+        control: Control,
+        deadline: Deadline,
+    ) -> Process:
+        conclude = functools.partial(self._status, connection)
+        process = Process(command, channel, control, self.machine, conclude)
+        process.greet(deadline)
+        return process
+
+    def _reach(
+        self, connection: SshConnection, user: str | None, words: Sequence[str], seconds: float
+    ) -> int:
+        """Run something beside a command of this connection, as its user."""
+        if not connection.alive:
+            raise connection.lost("a command was to be reached")
+        deadline = Deadline(seconds)
+        command = Command.of(words, user=user)
+        other: SshConnection | None = None
+        try:
+            try:
+                channel = connection.open(command.line, deadline)
+            except GuestError:  # It takes no more commands at once.
+                connection = other = self._dial(deadline, wait=False)
+                channel = connection.open(command.line, deadline)
+            nothing = Control(command.mark, lambda *_: 1)
+            process = self._process(command, connection, channel, nothing, deadline)
+            code = process.finish(None, None, None, deadline).exit_code
+            return 255 if code is None else code
         finally:
-            channel.close()
+            if other is not None:
+                other.close()
+
+    def _status(
+        self, connection: SshConnection, channel: paramiko.Channel
+    ) -> tuple[int | None, str | None]:
+        """Return exit code and signal of a command that has ended, or raise why there is none."""
         signal = connection.exit_signal(channel)
         if channel.exit_status < 0 and signal is None:
             raise self._no_status(connection)
-        return Result(
-            argv=tuple(argv),
-            exit_code=None if signal else channel.exit_status,
-            signal=signal,
-            stdout=bytes(kept_out),
-            stderr=bytes(kept_err),
-            seconds=time.perf_counter() - started,
-        )
+        return (None if signal else channel.exit_status), signal
 
     def prepare(self) -> None:
         """Have the next command start a little sooner, if that can be; for who will want one."""
@@ -290,21 +341,3 @@ class Guest(Channel):
         lost = connection.lost("the command ran")
         self._lose(connection, lost)
         return lost
-
-    def _keeper(self, kept: bytearray) -> Sink:
-        def keep(data: bytes) -> None:
-            if len(kept) + len(data) > OUTPUT_LIMIT_BYTES:
-                raise GuestError(
-                    f"the command wrote more than {OUTPUT_LIMIT_BYTES >> 20} MiB",
-                    machine=self.machine,
-                    hint="take the output with a sink",
-                )
-            kept.extend(data)
-
-        return keep
-
-
-def _chunks(data: bytes) -> Iterator[bytes]:
-    view = memoryview(data)
-    for start in range(0, len(view), _FEED_BYTES):
-        yield bytes(view[start : start + _FEED_BYTES])
