@@ -223,7 +223,7 @@ def test_a_ctrl_c_is_told_and_a_second_one_does_not_wait(room: Path) -> None:
         assert process.wait(WAIT) == 130
         over.set()
     process.communicate()
-    assert heard == [wire.INTERRUPT]
+    assert heard == [wire.SIGNAL + b"INT"]
 
 
 @pytest.mark.parametrize("says", [wire.ALONE, wire.RETIRED])

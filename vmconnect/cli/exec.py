@@ -6,6 +6,7 @@ import argparse
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmconnect.cli.login import add_login_options, open_guest
@@ -13,25 +14,36 @@ from vmconnect.cli.standard import OwnStandard, Standard
 
 if TYPE_CHECKING:
     from vmconnect.direct import Guest, Result
+    from vmconnect.direct.control import Control
 
 __all__ = ["arrange", "configure", "run", "run_in"]
 
-_VALUED = {"-l", "-i", "--password-file", "--password-fd", "--wait", "--timeout"}
+# fmt: off
+_VALUED = {
+    "-l", "-i", "--password-file", "--password-fd", "--wait", "--timeout", "-e", "--env",
+    "--env-file", "-C", "--cwd", "-u", "--user",
+}
+# fmt: on
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.epilog = (
         "Each COMMAND word reaches the guest as one argument; for shell syntax say "
-        "sh -c '...'. The exit code is the command's, 128 + N when signal N ended it, and 255 "
-        "when vmconnect itself failed."
+        "sh -c '...'. Signals that vmconnect gets go to the command, Ctrl-C too; a second Ctrl-C "
+        "ends it, and all that it has started. The exit code is the command's, 128 + N when "
+        "signal N ended it, and 255 when vmconnect itself failed."
     )
     parser.add_argument("target", metavar="TARGET", help="the machine")
     add_login_options(parser)
     parser.add_argument("-n", dest="no_stdin", action="store_true", help="give it no input")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, help="hang up on the command after that long"
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        help="end the command, and all that it has started, after that long",
     )
+    _add_surroundings(parser)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument(
         "--no-broker",
@@ -39,6 +51,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="use no session that was kept open, and keep none (so does VMCONNECT_BROKER=0)",
     )
     parser.add_argument("argv", metavar="COMMAND", nargs="+", help="the command and its arguments")
+
+
+def _add_surroundings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-e",
+        "--env",
+        metavar="NAME[=VALUE]",
+        action="append",
+        default=[],
+        help="set a variable for the command; without a value to that of ours",
+    )
+    parser.add_argument(
+        "--env-file",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="set the variables of FILE, which has one NAME=VALUE a line",
+    )
+    parser.add_argument("-C", "--cwd", metavar="DIR", help="run it in that directory of the guest")
+    parser.add_argument(
+        "-u",
+        "--user",
+        dest="as_user",
+        metavar="USER",
+        help="run it as USER, by runuser, su, sudo or doas once we are in",
+    )
 
 
 def arrange(arguments: list[str]) -> list[str]:
@@ -60,9 +99,20 @@ def arrange(arguments: list[str]) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    from vmconnect.cli.forwarding import Forwarding
+
+    given_environment(arguments)  # What is wrong with it is said before anything is done.
     session, guest = open_guest(arguments)
-    with session:
-        return run_in(guest, session.machine.name, arguments, OwnStandard())
+    forwarding = Forwarding()
+    with session, forwarding.listening():
+        return run_in(
+            guest,
+            session.machine.name,
+            arguments,
+            OwnStandard(),
+            on_start=lambda control: forwarding.start(control.signal),
+            was_interrupted=lambda: forwarding.interrupted,
+        )
 
 
 def run_in(
@@ -70,25 +120,42 @@ def run_in(
     machine: str,
     arguments: argparse.Namespace,
     standard: Standard,
-    on_start: Callable[[Callable[[], None]], object] | None = None,
+    *,
+    on_start: Callable[[Control], object],
+    was_interrupted: Callable[[], bool],
 ) -> int:
     """Run the command in a guest that is open, with these streams, and return its exit code.
 
-    ``on_start`` is `Guest.run`'s.
+    ``on_start`` is `Guest.run`'s; ``was_interrupted`` says whether a Ctrl-C was passed on: a
+    command that it ends raises KeyboardInterrupt.
     """
     result = guest.run(
         arguments.argv,
+        env=given_environment(arguments),
+        cwd=arguments.cwd,
+        user=arguments.as_user,
         stdin=None if arguments.no_stdin else standard.input(),
         stdout=None if arguments.json else standard.output,
         stderr=None if arguments.json else standard.error_output,
         timeout=arguments.timeout,
         on_start=on_start,
     )
+    if result.signal == "INT" and was_interrupted():
+        raise KeyboardInterrupt
     if arguments.json:
         standard.output(json.dumps(_as_json(machine, result)).encode() + b"\n")
     elif result.signal:
         standard.say(f"the command was ended by SIG{result.signal}")
     return _exit_code(result)
+
+
+def given_environment(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the variables that the options set; raises ResourceError, TargetError."""
+    if not arguments.env and not arguments.env_file:
+        return {}
+    from vmconnect.cli.environment import environment
+
+    return environment(arguments.env, arguments.env_file)
 
 
 def _exit_code(result: Result) -> int:

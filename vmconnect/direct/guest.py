@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +12,12 @@ from vmconnect.channel import Channel, ChannelState, Lost
 from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.direct.authentication import AttemptsExhaustedError
 from vmconnect.direct.byte_count import ByteCount
+from vmconnect.direct.command import Command, Words
+from vmconnect.direct.control import Control
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login, Memory
-from vmconnect.direct.pump import Sink, drain, end_input, feed
+from vmconnect.direct.process import Process
+from vmconnect.direct.pump import Sink
 from vmconnect.direct.result import Result
 from vmconnect.direct.ssh import HostKeyCheck, SshConnection
 from vmconnect.direct.transfer import download, upload
@@ -35,10 +38,6 @@ __all__ = ["Guest", "Opener"]
 Opener = Callable[[Deadline], Stream]
 """Finds the guest and dials it; asked for each connection anew."""
 
-# What `run` keeps in memory unless a sink takes the output.
-OUTPUT_LIMIT_BYTES = 256 << 20
-
-_FEED_BYTES = 1 << 18
 # How long a connection, and a command's start, are waited for if the caller has all the time.
 _READY_SECONDS = 60.0
 _START_SECONDS = 30.0
@@ -129,97 +128,154 @@ class Guest(Channel):
 
     def run(
         self,
-        argv: Sequence[str],
+        command: Words,
         *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
         stdin: bytes | Iterable[bytes] | None = None,
         stdout: Sink | None = None,
         stderr: Sink | None = None,
         timeout: Deadline | float | None = None,
-        on_start: Callable[[Callable[[], None]], object] | None = None,
+        on_start: Callable[[Control], object] | None = None,
     ) -> Result:
-        """Run ``argv`` in the guest, each element one argument, and return what it gave.
+        """Run a command in the guest, and return what it gave.
+
+        ``command`` is a sequence of words, each one argument, or a text for the guest's ``sh``.
+        ``env`` is added to its environment, by way of its input: no value shows on the guest's
+        command lines. ``cwd`` is where it runs. ``user`` is as whom: by ``runuser`` or ``su`` where
+        root is logged in, else by ``sudo`` or ``doas``, which must ask for no password.
 
         ``stdin`` is sent as it is and then ended; None is an empty input. ``stdout`` and
         ``stderr`` take bytes as they come; without them they are kept in the result, up to
         256 MiB. A command that is not found gives exit code 127, one that cannot be executed
         126, as the guest's shell says. ``on_start`` is called just before the command is sent,
-        with a function that hangs up on it, from any thread; `run` then raises a VmconnectError.
-        What fails before has not reached the guest.
+        with a `Control` of it, for any thread. What fails before has not reached the guest.
 
         While the channel is lost it waits, for as long as ``timeout`` allows, and a minute
         without one. Raises CommandLostError when the guest goes away meanwhile, DeadlineError
-        after ``timeout`` (the command is then hung up on), GuestError for more output than is
-        kept.
+        after ``timeout``, GuestError for more output than is kept, and where the command cannot
+        be started there or so. Whatever is raised, also Ctrl-C: the command and all that it has
+        started are ended first, with SIGKILL if need be.
         """
-        with self.operations.doing("run", argv=tuple(argv)) as operation:
+        prepared = self._prepared(command, env, cwd, user)
+        with self.operations.doing("run", argv=prepared.argv) as operation:
             count = ByteCount(operation)
-            result = self._run(
-                argv,
-                count.sending(stdin),
-                count.receiving(stdout),
-                count.receiving(stderr),
-                timeout,
-                on_start,
+            deadline = Deadline.of(timeout)
+            process = self._start(prepared, deadline, on_start)
+            result = process.finish(
+                count.sending(stdin), count.receiving(stdout), count.receiving(stderr), deadline
             )
             count.received(len(result.stdout) + len(result.stderr))
             operation.details |= {"exit_code": result.exit_code, "signal": result.signal}
             return result
 
-    def _run(  # noqa: PLR0917 (those of `run`)
+    def start(
         self,
-        argv: Sequence[str],
-        stdin: bytes | Iterable[bytes] | None,
-        stdout: Sink | None,
-        stderr: Sink | None,
-        timeout: Deadline | float | None,
-        on_start: Callable[[Callable[[], None]], object] | None,
-    ) -> Result:
-        deadline = Deadline.of(timeout)
-        started = time.perf_counter()
+        command: Words,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> Process:
+        """Start a command and return it while it runs; ``timeout`` is for its start.
+
+        Else as `run`.
+        """
+        prepared = self._prepared(command, env, cwd, user)
+        with self.operations.doing("start", argv=prepared.argv):
+            return self._start(prepared, Deadline.of(timeout))
+
+    def _prepared(
+        self, command: Words, env: Mapping[str, str] | None, cwd: str | None, user: str | None
+    ) -> Command:
+        try:
+            return Command.of(command, env=env, cwd=cwd, user=user, login_user=self.login.user)
+        except VmconnectError as error:
+            raise error.with_machine(self.machine) from None
+
+    def _start(
+        self,
+        command: Command,
+        deadline: Deadline,
+        on_start: Callable[[Control], object] | None = None,
+    ) -> Process:
         connection, channel = self._channel(deadline)
-        kept_out, kept_err = bytearray(), bytearray()
+        control = Control(command.mark, functools.partial(self._reach, connection, command.user))
+
+        def attach(close: Callable[[], None]) -> None:
+            control.attach(close)
+            if on_start is not None:
+                on_start(control)
+
         # It stays there if the connection ends under it: then `_drop` tells of it.
-        connection.under_way[channel] = shlex.join(argv)
+        connection.under_way[channel] = shlex.join(command.argv)
+        process = self._process(command, connection, channel, control)
+        try:
+            until = deadline.sooner(_START_SECONDS)
+            connection.execute(channel, command.line, until, attach)
+            process.greet(deadline)
+        except BaseException as error:
+            channel.close()
+            if isinstance(error, CommandLostError):
+                raise
+            if isinstance(error, ConnectionLostError) and not connection.alive:
+                raise self._lost(command.argv, error, started=False) from error.__cause__
+            connection.under_way.pop(channel, None)
+            raise
+        return process
+
+    def _process(
+        self,
+        command: Command,
+        connection: SshConnection,
+        channel: paramiko.Channel,
+        control: Control,
+    ) -> Process:
+        return Process(
+            command,
+            channel,
+            control,
+            self.machine,
+            functools.partial(self._status, connection, command.argv),
+            settled=lambda: connection.under_way.pop(channel, None),
+        )
+
+    def _reach(
+        self, connection: SshConnection, user: str | None, words: Sequence[str], seconds: float
+    ) -> int:
+        """Run something beside a command of this connection, as its user."""
+        if not connection.alive:
+            raise connection.lost("a command was to be reached")
+        deadline = self._scope.deadline(seconds)
+        command = Command.of(words, user=user)
+        other: SshConnection | None = None
         try:
             try:
-                until = deadline.sooner(_START_SECONDS)
-                connection.execute(channel, shlex.join(argv), until, on_start)
-            except ConnectionLostError as error:
-                raise self._lost(argv, error, started=False) from error.__cause__
-            if stdin is None:
-                end_input(channel)
-            else:
-                feed(channel, _chunks(stdin) if isinstance(stdin, bytes) else stdin)
-            drain(
-                channel,
-                stdout or self._keeper(kept_out),
-                stderr or self._keeper(kept_err),
-                deadline,
+                channel = connection.open(deadline)
+            except GuestError:  # It takes no more commands at once.
+                connection = other = self._dial(deadline)
+                channel = connection.open(deadline)
+            process = self._process(
+                command, connection, channel, Control(command.mark, lambda *_: 1)
             )
-            channel.status_event.wait(deadline.remaining())
-            deadline.check("waiting for the command")
-            signal = connection.exit_signal(channel)
-            if channel.exit_status < 0 and signal is None:
-                raise self._no_status(argv, connection)
-        except CommandLostError:
-            raise
-        except VmconnectError as error:
-            del connection.under_way[channel]
-            raise error.with_machine(self.machine) from error.__cause__
-        except BaseException:
-            del connection.under_way[channel]
-            raise
+            connection.execute(channel, command.line, deadline)
+            process.greet(deadline)
+            code = process.finish(None, None, None, deadline).exit_code
+            return 255 if code is None else code
         finally:
-            channel.close()
-        del connection.under_way[channel]
-        return Result(
-            argv=tuple(argv),
-            exit_code=None if signal else channel.exit_status,
-            signal=signal,
-            stdout=bytes(kept_out),
-            stderr=bytes(kept_err),
-            seconds=time.perf_counter() - started,
-        )
+            if other is not None:
+                other.close()
+
+    def _status(
+        self, connection: SshConnection, argv: Sequence[str], channel: paramiko.Channel
+    ) -> tuple[int | None, str | None]:
+        """Return exit code and signal of a command that has ended, or raise why there is none."""
+        signal = connection.exit_signal(channel)
+        if channel.exit_status < 0 and signal is None:
+            raise self._no_status(argv, connection)
+        return (None if signal else channel.exit_status), signal
 
     def prepare(self) -> None:
         """Have the next command start a little sooner, if that can be; for who will want one."""
@@ -260,6 +316,10 @@ class Guest(Channel):
             return operation.received
 
     def _connect(self, deadline: Deadline) -> None:
+        self._connection = self._dial(deadline)
+
+    def _dial(self, deadline: Deadline) -> SshConnection:
+        """Return another connection, logged in."""
         stream = self._opener(deadline)
         try:
             login = self._find_login()
@@ -291,8 +351,7 @@ class Guest(Channel):
                 if isinstance(password := connection.login.password, Secret):
                     # Nobody is to be asked again for what has let us in.
                     self._password = password
-                self._connection = connection
-                return
+                return connection
 
     def _serve(self) -> VmconnectError:
         connection = self._connection
@@ -361,21 +420,3 @@ class Guest(Channel):
         )
         lost.__cause__ = error.__cause__
         return lost
-
-    def _keeper(self, kept: bytearray) -> Sink:
-        def keep(data: bytes) -> None:
-            if len(kept) + len(data) > OUTPUT_LIMIT_BYTES:
-                raise GuestError(
-                    f"the command wrote more than {OUTPUT_LIMIT_BYTES >> 20} MiB",
-                    machine=self.machine,
-                    hint="take the output with a sink",
-                )
-            kept.extend(data)
-
-        return keep
-
-
-def _chunks(data: bytes) -> Iterator[bytes]:
-    view = memoryview(data)
-    for start in range(0, len(view), _FEED_BYTES):
-        yield bytes(view[start : start + _FEED_BYTES])
