@@ -37,6 +37,7 @@ COMMANDS = {
     "replay": "show a recording, or make pictures, a video or text of it",
     "screenshot": "write a machine's screen to a PNG file",
     "sessions": "list and close the sessions that are kept open between commands",
+    "shell": "open a shell in a machine's guest, on this terminal",
     "trust": "list, add and forget the keys that machines are known by",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }
@@ -44,7 +45,7 @@ COMMANDS = {
 # By this a shell asks for what may follow (argcomplete).
 _ASKING = "_ARGCOMPLETE"
 
-_USAGE_EXIT = {"exec": 255}  # As ssh: every other code is the guest's.
+_USAGE_EXIT = {"exec": 255, "shell": 255}  # As ssh: every other code is the guest's.
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,8 +8,10 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from vmconnect.cli.exit_code import exit_code
 from vmconnect.cli.login import add_login_options, open_guest
 from vmconnect.cli.standard import OwnStandard, Standard
+from vmconnect.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vmconnect.direct import Guest, Result
@@ -31,6 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", dest="no_stdin", action="store_true", help="give it no input")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=float, help="hang up on the command after that long"
+    )
+    parser.add_argument(
+        "-t", dest="terminal", action="store_true", help="give it a terminal, as shell does"
     )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument(
@@ -60,8 +65,14 @@ def arrange(arguments: list[str]) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    if arguments.terminal and (arguments.json or arguments.timeout is not None):
+        raise UnsupportedError("-t goes with neither --json nor --timeout")
     session, guest = open_guest(arguments)
     with session:
+        if arguments.terminal:
+            from vmconnect.cli.shell import run_on_terminal
+
+            return run_on_terminal(guest, arguments.argv, no_input=arguments.no_stdin)
         return run_in(guest, session.machine.name, arguments, OwnStandard())
 
 
@@ -88,16 +99,7 @@ def run_in(
         standard.output(json.dumps(_as_json(machine, result)).encode() + b"\n")
     elif result.signal:
         standard.say(f"the command was ended by SIG{result.signal}")
-    return _exit_code(result)
-
-
-def _exit_code(result: Result) -> int:
-    if result.exit_code is not None:
-        return result.exit_code
-    import signal
-
-    number = getattr(signal, f"SIG{result.signal}", None)
-    return 128 + number if isinstance(number, signal.Signals) else 255
+    return exit_code(result)
 
 
 def _as_json(machine: str, result: Result) -> dict[str, object]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vmconnect.channel import Channel, ChannelState
 from vmconnect.deadline import Deadline
+from vmconnect.direct.asciicast import AsciicastRecorder
 from vmconnect.direct.authentication import AttemptsExhaustedError
 from vmconnect.direct.byte_count import ByteCount
 from vmconnect.direct.login import Login
 from vmconnect.direct.pump import Sink, drain, end_input, feed
 from vmconnect.direct.result import Result
+from vmconnect.direct.shell import Shell
 from vmconnect.direct.ssh import HostKeyCheck, SshConnection
+from vmconnect.direct.terminal import Terminal
 from vmconnect.direct.transfer import download, upload
 from vmconnect.errors import (
     ClosedError,
@@ -179,6 +183,43 @@ class Guest(Channel):
             stderr=bytes(kept_err),
             seconds=time.perf_counter() - started,
         )
+
+    def shell(
+        self,
+        argv: Sequence[str] = (),
+        *,
+        terminal: Terminal | None = None,
+        environment: Mapping[str, str] | None = None,
+        output: Sink | None = None,
+        recorder: AsciicastRecorder | None = None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> Shell:
+        """Start the user's shell, or ``argv``, on a terminal in the guest; ``timeout`` is to start.
+
+        ``environment`` are variables that it is to have, as far as the guest accepts them. What it
+        writes is to be read from the `Shell`, or goes to ``output`` as it comes. ``recorder``
+        records it, and is closed with it.
+
+        Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
+        """
+        deadline = Deadline.of(timeout)
+        with contextlib.ExitStack() as stack:
+            operation = stack.enter_context(
+                self.operations.doing("shell", **({"argv": tuple(argv)} if argv else {}))
+            )
+            connection = self._connect(deadline)
+            channel = connection.open_on_terminal(
+                terminal or Terminal(), environment or {}, shlex.join(argv) or None, deadline
+            )
+            return Shell(
+                connection,
+                channel,
+                argv,
+                operation=operation,
+                life=stack.pop_all(),
+                output=output,
+                recorder=recorder,
+            )
 
     def prepare(self) -> None:
         """Have the next command start a little sooner, if that can be; for who will want one."""

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.direct.authentication import Authentication
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
+from vmconnect.direct.terminal import Terminal, start_on_terminal
 from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
@@ -173,6 +174,22 @@ class SshConnection:
             channel.settimeout(None)
             self._answered_at = time.monotonic()
             return channel
+
+    def open_on_terminal(
+        self,
+        terminal: Terminal,
+        environment: Mapping[str, str],
+        command: str | None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> paramiko.Channel:
+        """Start ``command``, or the user's shell, on a terminal, and return its channel.
+
+        Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
+        """
+        with self._translated("starting a shell"):
+            return start_on_terminal(
+                self._transport, terminal, environment, command, Deadline.of(timeout)
+            )
 
     def prepare(self, timeout: float = 5.0) -> None:
         """Open the channel of the next command ahead, so that it starts a round trip sooner.
