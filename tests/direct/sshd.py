@@ -88,9 +88,9 @@ class SshdGuest:
 
     def close(self) -> None:
         """End it."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # It wakes who accepts.
         self._listener.close()
-        with contextlib.suppress(OSError):
-            socket.socket(socket.AF_UNIX).connect(str(self.socket))
+        self._thread.join()
         self.cut()
         for server in self._servers:
             server.wait()
@@ -116,8 +116,8 @@ class SshdGuest:
                     self._servers.append(
                         subprocess.Popen(
                             [_SSHD, "-i", "-f", str(self._config)],
-                            stdin=connection,
-                            stdout=connection,
+                            stdin=connection.fileno(),
+                            stdout=connection.fileno(),
                             stderr=subprocess.DEVNULL,
                             start_new_session=True,
                         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vmconnect.cli.exit_code import FAILED, exit_code
 from vmconnect.cli.login import add_login_options, open_guest
 from vmconnect.cli.voice import say
+from vmconnect.errors import ClosedError
 
 if TYPE_CHECKING:
     from vmconnect.direct import Guest
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
     parser.epilog = (
         "At the beginning of a line ~. hangs up, ~^Z suspends vmconnect, ~? lists such escapes. "
-        "Standard input may be a file or a pipe: it is then typed, and its end is Ctrl-D. The exit "
+        "Standard input may be a file or a pipe: what is in it is typed, and then Ctrl-D. The exit "
         "code is the shell's, 128 + N when signal N ended it, and 255 when vmconnect itself failed."
     )
     parser.add_argument("target", metavar="TARGET", help="the machine")
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "argv",
         metavar="COMMAND",
         nargs="*",
+        default=[],
         help="run this, each word one argument, and not the user's shell",
     )
 
@@ -61,7 +63,9 @@ def arrange(arguments: list[str]) -> list[str]:
     argparse would take the command for empty where an option follows the target.
     """
     begin = arguments.index("shell") + 1
-    options, target, command = arguments[:begin], [], []
+    options = arguments[:begin]
+    target: list[str] = []
+    command: list[str] = []
     words = iter(arguments[begin:])
     for word in words:
         if word == "--":
@@ -131,6 +135,10 @@ def run_on_terminal(
             )
             session = ShellSession(shell, screen, ours, escape, no_input=no_input)
             result = session.run()
+    except ClosedError:
+        if ours.shows and not ours.has_room():
+            return FAILED  # Who hung up knows, and to tell would take for ever.
+        raise
     except TerminatedError as error:
         # The terminal is as it was. What the signal does to others, it does to us now.
         signal.signal(error.number, signal.SIG_DFL)

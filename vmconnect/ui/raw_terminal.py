@@ -74,14 +74,15 @@ class RawTerminal:
         """Write all of ``data``; if not ``patient``, what it takes soon. Raises OSError."""
         view = memoryview(data)
         while view:
-            if not patient and not self._has_room(_PATIENCE):
+            if not patient and not self.has_room(_PATIENCE):
                 return
             try:
                 view = view[os.write(self.output, view) :]
             except BlockingIOError:  # Somebody else has made it so.
-                self._has_room(None)
+                self.has_room(None)
 
-    def _has_room(self, seconds: float | None) -> bool:
+    def has_room(self, seconds: float | None = 0.0) -> bool:
+        """Return whether it takes more within so many seconds; None waits for that."""
         poll = select.poll()
         poll.register(self.output, select.POLLOUT)
         return bool(poll.poll(None if seconds is None else seconds * 1000))

@@ -13,7 +13,7 @@ from types import FrameType
 
 from vmconnect.direct.result import Result
 from vmconnect.direct.shell import Shell
-from vmconnect.errors import VmconnectError
+from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.ui.escape import ESCAPES, EscapeParser, Order
 from vmconnect.ui.raw_terminal import RawTerminal
 from vmconnect.ui.screen_state import ScreenState
@@ -130,6 +130,7 @@ class ShellSession:
         self._size = terminal.size
         self._listening = not no_input
         self._input_over = False
+        self._line_ended = True
         self._leaving = False
         self._signalled: set[signal.Signals] = set()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -147,14 +148,21 @@ class ShellSession:
                 self._screen.open()
                 while self._shell.alive and not self._leaving:
                     self._turn()
-                if not self._shell.alive:
-                    return self._shell.wait()
-                self._shell.close()
-                return self._shell.wait()
+                return self._end()
         finally:
             self._leaving = True
             self._screen.close()
             self._terminal.leave_raw()
+
+    def _end(self) -> Result:
+        """Return how the shell ended, or hang up on it."""
+        if not self._shell.alive:
+            return self._shell.wait()
+        self._shell.close()
+        # It may be writing to a terminal that takes nothing.
+        with contextlib.suppress(DeadlineError):
+            return self._shell.wait(_WRITER_SECONDS)
+        raise ClosedError("the shell was hung up on", machine=self._shell.machine)
 
     def _turn(self) -> None:
         """Wait for something to happen, and do what it takes."""
@@ -170,6 +178,9 @@ class ShellSession:
                 self._take_input()
         if self._input_over:
             self._type(_END_OF_INPUT)
+        self._heed_signals()
+
+    def _heed_signals(self) -> None:
         signalled, self._signalled = self._signalled, set()
         if signal.SIGTSTP in signalled:
             self._suspend()
@@ -191,6 +202,8 @@ class ShellSession:
             if self._terminal.interactive:
                 raise TerminatedError(signal.SIGHUP)  # The terminal has gone.
             self._listening, self._input_over = False, True
+            if not self._line_ended:
+                data = b"\r"  # Else a shell with an editor would take the end for a key.
         for each in self._escapes.receive(data):
             if isinstance(each, bytes):
                 self._type(each)
@@ -203,6 +216,7 @@ class ShellSession:
                 self._help()
 
     def _type(self, data: bytes) -> None:
+        self._line_ended = data.endswith((b"\r", b"\n"))
         try:
             self._shell.send(data)
         except VmconnectError:
