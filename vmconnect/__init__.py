@@ -14,7 +14,7 @@ Names are imported when they are first used, so ``import vmconnect`` costs nothi
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmconnect.deadline import Deadline
-    from vmconnect.direct import Guest, Login, Result
+    from vmconnect.direct import Guest, Login, Result, Shell, Terminal
     from vmconnect.errors import VmconnectError
     from vmconnect.session import Session, connect, list_machines
     from vmconnect.vnc import Console
@@ -26,6 +26,8 @@ __all__ = [
     "Login",
     "Result",
     "Session",
+    "Shell",
+    "Terminal",
     "VmconnectError",
     "connect",
     "list_machines",
@@ -38,6 +40,8 @@ _HOMES = {
     "Login": "vmconnect.direct",
     "Result": "vmconnect.direct",
     "Session": "vmconnect.session",
+    "Shell": "vmconnect.direct",
+    "Terminal": "vmconnect.direct",
     "VmconnectError": "vmconnect.errors",
     "connect": "vmconnect.session",
     "list_machines": "vmconnect.session",

@@ -112,6 +112,17 @@ def test_tmux(terminal: Tmux, box: SshdGuest) -> None:
         subprocess.run(["tmux", "-S", f"{name}/t", "kill-server"], check=True)
 
 
+def test_htop(terminal: Tmux, box: SshdGuest) -> None:
+    start(terminal, box, "env HTOPRC=/dev/null htop")
+    assert terminal.wait_for("F10Quit")[-1].startswith("F1Help")
+    assert "\x1b[30m\x1b[46mHelp" in terminal.run("capture-pane", "-p", "-e")
+    terminal.resize(80, 16)
+    assert terminal.wait_rows(16)[-1].startswith("F1Help")
+    terminal.keys("F10")
+    terminal.wait_line(PROMPT)
+    assert terminal.flags() == UNTOUCHED
+
+
 def test_its_size_type_and_colours_are_ours(terminal: Tmux, box: SshdGuest) -> None:
     start(terminal, box)
     terminal.type("stty size; echo $TERM; printf '\\033[31mred\\033[m\\n'")

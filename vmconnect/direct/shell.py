@@ -30,6 +30,8 @@ __all__ = ["KEPT_BYTES", "Shell"]
 KEPT_BYTES = 1 << 20
 """How much of what a shell writes is kept for `read` and `wait_for`."""
 
+# How long a sink that is being written to is waited for at the end (seconds).
+_CLOSE_SECONDS = 1.0
 _GONE = (OSError, EOFError, paramiko.SSHException)
 
 
@@ -184,12 +186,17 @@ class Shell:
         listener()
 
     def close(self) -> None:
-        """Hang up on it, if it still runs; again and again if one likes."""
+        """Hang up on it, if it still runs; again and again if one likes.
+
+        Returns when it has been noted how it ended, unless the output sink does not return.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         with contextlib.suppress(*_GONE):
             self._channel.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_CLOSE_SECONDS)
 
     def _live(self, noted: Operation, life: contextlib.AbstractContextManager[object]) -> None:
         """Take what the shell writes, until it ends; the thread."""

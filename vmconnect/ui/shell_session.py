@@ -13,7 +13,7 @@ from types import FrameType
 
 from vmconnect.direct.result import Result
 from vmconnect.direct.shell import Shell
-from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
+from vmconnect.errors import ClosedError, VmconnectError
 from vmconnect.ui.escape import ESCAPES, EscapeParser, Order
 from vmconnect.ui.raw_terminal import RawTerminal
 from vmconnect.ui.screen_state import ScreenState
@@ -156,13 +156,11 @@ class ShellSession:
 
     def _end(self) -> Result:
         """Return how the shell ended, or hang up on it."""
-        if not self._shell.alive:
-            return self._shell.wait()
-        self._shell.close()
-        # It may be writing to a terminal that takes nothing.
-        with contextlib.suppress(DeadlineError):
-            return self._shell.wait(_WRITER_SECONDS)
-        raise ClosedError("the shell was hung up on", machine=self._shell.machine)
+        if self._shell.alive:
+            self._shell.close()
+        if self._shell.alive:  # It is writing to a terminal that takes nothing.
+            raise ClosedError("the shell was hung up on", machine=self._shell.machine)
+        return self._shell.wait()
 
     def _turn(self) -> None:
         """Wait for something to happen, and do what it takes."""
