@@ -108,10 +108,11 @@ def measured(
     """Let both take turns."""
     contenders = {"vmconnect shell": ours, "ssh -tt": ssh}
     figures = []
-    for what, unit, measure in (
+    measures: list[tuple[str, str, Callable[[Words], float]]] = [
         (f"key's echo, {where}", "µs", lambda words: echo(words, options.keys)),
         (f"cat, {where}", "MB/s", lambda words: throughput(words, path)),
-    ):
+    ]
+    for what, unit, measure in measures:
         values: dict[str, list[float]] = {who: [] for who in contenders}
         for _round in range(options.rounds):
             for who, words in contenders.items():

@@ -14,7 +14,9 @@ Names are imported when they are first used, so ``import vmconnect`` costs nothi
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmconnect.deadline import Deadline
-    from vmconnect.direct import Guest, Login, Result, Shell, Terminal
+    from vmconnect.direct import Guest, Login, Result
+    from vmconnect.direct.shell import Shell
+    from vmconnect.direct.terminal import Terminal
     from vmconnect.errors import VmconnectError
     from vmconnect.session import Session, connect, list_machines
     from vmconnect.vnc import Console
@@ -40,8 +42,8 @@ _HOMES = {
     "Login": "vmconnect.direct",
     "Result": "vmconnect.direct",
     "Session": "vmconnect.session",
-    "Shell": "vmconnect.direct",
-    "Terminal": "vmconnect.direct",
+    "Shell": "vmconnect.direct.shell",
+    "Terminal": "vmconnect.direct.terminal",
     "VmconnectError": "vmconnect.errors",
     "connect": "vmconnect.session",
     "list_machines": "vmconnect.session",

@@ -28,6 +28,7 @@ COMMANDS = {
     "doctor": "find out which link to a machine is broken, and how to mend it",
     "exec": "run a command in a machine's guest, over vsock",
     "hints": "tell what makes a machine reachable, and what it lacks",
+    "info": "tell what a machine's guest is, and which ways to it work",
     "journal": "show what was done with machines from here, by whom, and with what result",
     "keys": "press keys on a machine's keyboard, with no console attached",
     "list": "list the machines that run here",

@@ -6,19 +6,24 @@
     who we are there: user, keys, password
 `Result`
     what a command gave
-`Shell`
-    a shell on a terminal of its own: type, read, wait for what it writes
-`Terminal`
-    what that terminal is: its type, size and modes
 `SshConnection`
     one SSH connection over one stream, paramiko's errors translated
+
+What not every command needs is imported from its own module:
+
+`vmconnect.direct.shell.Shell`
+    a shell on a terminal of its own: type, read, wait for what it writes
+`vmconnect.direct.terminal.Terminal`
+    what that terminal is: its type, size and modes
+`vmconnect.direct.asciicast.AsciicastRecorder`
+    a recording of what is shown there
+`vmconnect.direct.facts.Facts`
+    what a guest tells of itself
 """
 
 from vmconnect.direct.guest import Guest
 from vmconnect.direct.login import Login
 from vmconnect.direct.result import Result
-from vmconnect.direct.shell import Shell
 from vmconnect.direct.ssh import SshConnection
-from vmconnect.direct.terminal import Terminal
 
-__all__ = ["Guest", "Login", "Result", "Shell", "SshConnection", "Terminal"]
+__all__ = ["Guest", "Login", "Result", "SshConnection"]

@@ -9,18 +9,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmconnect.channel import Channel, ChannelState
 from vmconnect.deadline import Deadline
-from vmconnect.direct.asciicast import AsciicastRecorder
 from vmconnect.direct.authentication import AttemptsExhaustedError
 from vmconnect.direct.byte_count import ByteCount
 from vmconnect.direct.login import Login
 from vmconnect.direct.pump import Sink, drain, end_input, feed
 from vmconnect.direct.result import Result
-from vmconnect.direct.shell import Shell
 from vmconnect.direct.ssh import HostKeyCheck, SshConnection
-from vmconnect.direct.terminal import Terminal
 from vmconnect.direct.transfer import download, upload
 from vmconnect.errors import (
     ClosedError,
@@ -32,6 +30,12 @@ from vmconnect.errors import (
 from vmconnect.progress import Progress, Silent
 from vmconnect.secret import Secret
 from vmconnect.streams import Stream
+
+if TYPE_CHECKING:  # Not every command needs them.
+    from vmconnect.direct.asciicast import AsciicastRecorder
+    from vmconnect.direct.facts import Facts
+    from vmconnect.direct.shell import Shell
+    from vmconnect.direct.terminal import Terminal
 
 __all__ = ["Guest", "Opener"]
 
@@ -202,6 +206,9 @@ class Guest(Channel):
 
         Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
         """
+        from vmconnect.direct.shell import Shell
+        from vmconnect.direct.terminal import Terminal
+
         deadline = Deadline.of(timeout)
         with contextlib.ExitStack() as stack:
             operation = stack.enter_context(
@@ -220,6 +227,21 @@ class Guest(Channel):
                 output=output,
                 recorder=recorder,
             )
+
+    def info(self, timeout: Deadline | float | None = 30.0) -> Facts:
+        """Ask the guest what it is; raises GuestError where it has no POSIX shell, and as `run`."""
+        from vmconnect.direct.facts import FACTS_BYTES, FACTS_SCRIPT, parse_facts
+
+        said = bytearray()
+
+        def take(data: bytes) -> None:
+            if len(said) < FACTS_BYTES:
+                said.extend(data)
+
+        result = self.run(["sh", "-c", FACTS_SCRIPT], stdout=take, timeout=timeout)
+        if not result.ok:
+            raise GuestError("it cannot tell what it is: it has no sh", machine=self.machine)
+        return parse_facts(bytes(said))
 
     def prepare(self) -> None:
         """Have the next command start a little sooner, if that can be; for who will want one."""

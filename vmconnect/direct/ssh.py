@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vmconnect.deadline import Deadline
 from vmconnect.direct.authentication import Authentication
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
-from vmconnect.direct.terminal import Terminal, start_on_terminal
 from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
@@ -24,6 +23,9 @@ from vmconnect.errors import (
     VmconnectError,
 )
 from vmconnect.streams import Stream
+
+if TYPE_CHECKING:
+    from vmconnect.direct.terminal import Terminal
 
 __all__ = ["HostKeyCheck", "SshConnection"]
 
@@ -186,6 +188,8 @@ class SshConnection:
 
         Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
         """
+        from vmconnect.direct.terminal import start_on_terminal
+
         with self._translated("starting a shell"):
             return start_on_terminal(
                 self._transport, terminal, environment, command, Deadline.of(timeout)
