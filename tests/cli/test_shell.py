@@ -168,6 +168,19 @@ def test_hanging_up(terminal: Tmux, box: SshdGuest) -> None:
     assert modes(terminal) == before
 
 
+def test_hanging_up_on_a_guest_that_does_not_answer(terminal: Tmux, box: SshdGuest) -> None:
+    start(terminal, box)
+    box.freeze()
+    try:
+        terminal.type("is anybody there?")
+        terminal.keys("~", ".")
+        terminal.wait_for("hung up")
+        terminal.type("echo code $?")
+        terminal.wait_for("code 255")
+    finally:
+        box.cut()
+
+
 def test_help_and_the_character_itself(terminal: Tmux, box: SshdGuest) -> None:
     start(terminal, box)
     terminal.keys("~", "?")

@@ -81,10 +81,17 @@ class SshdGuest:
 
     def cut(self) -> None:
         """End all its servers, as when it loses power: nobody says goodbye."""
+        self._signal(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop all its servers, as when it is paused."""
+        self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
         for server in self._servers:
             for pid in [server.pid, *_children(server.pid)]:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, number)
 
     def close(self) -> None:
         """End it."""

@@ -133,7 +133,9 @@ def run_on_terminal(
                     recorder=recorder,
                 )
             )
-            session = ShellSession(shell, screen, ours, escape, no_input=no_input)
+            session = ShellSession(
+                shell, screen, ours, escape, size=(columns, rows), no_input=no_input
+            )
             result = session.run()
     except ClosedError:
         if ours.shows and not ours.has_room():

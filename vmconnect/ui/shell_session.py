@@ -119,15 +119,19 @@ class ShellSession:
         terminal: RawTerminal,
         escape: bytes | None = b"~",
         *,
+        size: tuple[int, int],
         no_input: bool = False,
     ):
-        """``escape`` is for a person at a terminal; ``no_input`` leaves what is typed alone."""
+        """``size``, in columns and rows, is what the shell was told.
+
+        ``escape`` is for a person at a terminal; ``no_input`` leaves what is typed alone.
+        """
         self._shell = shell
         self._screen = screen
         self._terminal = terminal
         self._character = escape if terminal.interactive else None
         self._escapes = EscapeParser(self._character)
-        self._size = terminal.size
+        self._size = size
         self._listening = not no_input
         self._input_over = False
         self._line_ended = True
@@ -146,6 +150,7 @@ class ShellSession:
                 self._terminal.enter_raw()
                 self._shell.on_end(self._rouse)
                 self._screen.open()
+                self._resize()  # It may have changed while we logged in.
                 while self._shell.alive and not self._leaving:
                     self._turn()
                 return self._end()
