@@ -97,7 +97,9 @@ def test_vim(terminal: Tmux, box: SshdGuest, tmp_path: Path) -> None:
 
 
 def test_tmux(terminal: Tmux, box: SshdGuest) -> None:
-    with tempfile.TemporaryDirectory(prefix="vmc-") as name:
+    with tempfile.TemporaryDirectory(prefix="vmc-") as name, contextlib.ExitStack() as stack:
+        stop = ["tmux", "-S", f"{name}/t", "kill-server"]
+        stack.callback(subprocess.run, stop, capture_output=True, check=False)
         start(terminal, box, f"env PS1=inner: tmux -S {name}/t -f /dev/null new -s inside sh")
         lines = terminal.wait_for("[inside]")
         assert lines[-1].startswith("[inside] 0:")
@@ -109,7 +111,6 @@ def test_tmux(terminal: Tmux, box: SshdGuest) -> None:
         terminal.wait_for("│")
         terminal.keys("C-b", "d")
         terminal.wait_for("[detached (from session inside)]")
-        subprocess.run(["tmux", "-S", f"{name}/t", "kill-server"], check=True)
 
 
 def test_htop(terminal: Tmux, box: SshdGuest) -> None:
