@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmconnect.deadline import Deadline
     from vmconnect.direct import Guest, Login, Result
+    from vmconnect.direct.shell import Shell
+    from vmconnect.direct.terminal import Terminal
     from vmconnect.errors import VmconnectError
     from vmconnect.session import Session, connect, list_machines
     from vmconnect.vnc import Console
@@ -26,6 +28,8 @@ __all__ = [
     "Login",
     "Result",
     "Session",
+    "Shell",
+    "Terminal",
     "VmconnectError",
     "connect",
     "list_machines",
@@ -38,6 +42,8 @@ _HOMES = {
     "Login": "vmconnect.direct",
     "Result": "vmconnect.direct",
     "Session": "vmconnect.session",
+    "Shell": "vmconnect.direct.shell",
+    "Terminal": "vmconnect.direct.terminal",
     "VmconnectError": "vmconnect.errors",
     "connect": "vmconnect.session",
     "list_machines": "vmconnect.session",

@@ -28,6 +28,7 @@ COMMANDS = {
     "doctor": "find out which link to a machine is broken, and how to mend it",
     "exec": "run a command in a machine's guest, over vsock",
     "hints": "tell what makes a machine reachable, and what it lacks",
+    "info": "tell what a machine's guest is, and which ways to it work",
     "journal": "show what was done with machines from here, by whom, and with what result",
     "keys": "press keys on a machine's keyboard, with no console attached",
     "list": "list the machines that run here",
@@ -37,6 +38,7 @@ COMMANDS = {
     "replay": "show a recording, or make pictures, a video or text of it",
     "screenshot": "write a machine's screen to a PNG file",
     "sessions": "list and close the sessions that are kept open between commands",
+    "shell": "open a shell in a machine's guest, on this terminal",
     "trust": "list, add and forget the keys that machines are known by",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }
@@ -44,7 +46,7 @@ COMMANDS = {
 # By this a shell asks for what may follow (argcomplete).
 _ASKING = "_ARGCOMPLETE"
 
-_USAGE_EXIT = {"exec": 255}  # As ssh: every other code is the guest's.
+_USAGE_EXIT = {"exec": 255, "shell": 255}  # As ssh: every other code is the guest's.
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmconnect.cli.exit_code import exit_code
 from vmconnect.cli.login import add_login_options, open_guest
 from vmconnect.cli.standard import OwnStandard, Standard
+from vmconnect.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from vmconnect.direct import Guest, Result
@@ -44,6 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="end the command, and all that it has started, after that long",
     )
     _add_surroundings(parser)
+    parser.add_argument(
+        "-t", dest="terminal", action="store_true", help="give it a terminal, as shell does"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument(
         "--no-broker",
@@ -101,8 +106,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from vmconnect.cli.forwarding import Forwarding
 
+    if arguments.terminal and (arguments.json or arguments.timeout is not None):
+        raise UnsupportedError("-t goes with neither --json nor --timeout")
     given_environment(arguments)  # What is wrong with it is said before anything is done.
     session, guest = open_guest(arguments)
+    if arguments.terminal:
+        from vmconnect.cli.shell import run_on_terminal
+
+        with session:
+            return run_on_terminal(guest, arguments.argv, no_input=arguments.no_stdin)
     forwarding = Forwarding()
     with session, forwarding.listening():
         return run_in(
@@ -146,7 +158,7 @@ def run_in(
         standard.output(json.dumps(_as_json(machine, result)).encode() + b"\n")
     elif result.signal:
         standard.say(f"the command was ended by SIG{result.signal}")
-    return _exit_code(result)
+    return exit_code(result)
 
 
 def given_environment(arguments: argparse.Namespace) -> dict[str, str]:
@@ -156,15 +168,6 @@ def given_environment(arguments: argparse.Namespace) -> dict[str, str]:
     from vmconnect.cli.environment import environment
 
     return environment(arguments.env, arguments.env_file)
-
-
-def _exit_code(result: Result) -> int:
-    if result.exit_code is not None:
-        return result.exit_code
-    import signal
-
-    number = getattr(signal, f"SIG{result.signal}", None)
-    return 128 + number if isinstance(number, signal.Signals) else 255
 
 
 def _as_json(machine: str, result: Result) -> dict[str, object]:

@@ -8,6 +8,17 @@
     what a command gave
 `SshConnection`
     one SSH connection over one stream, paramiko's errors translated
+
+What not every command needs is imported from its own module:
+
+`vmconnect.direct.shell.Shell`
+    a shell on a terminal of its own: type, read, wait for what it writes
+`vmconnect.direct.terminal.Terminal`
+    what that terminal is: its type, size and modes
+`vmconnect.direct.asciicast.AsciicastRecorder`
+    a recording of what is shown there
+`vmconnect.direct.facts.Facts`
+    what a guest tells of itself
 """
 
 from vmconnect.direct.guest import Guest

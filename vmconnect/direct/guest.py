@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmconnect.channel import Channel, ChannelState, Lost
 from vmconnect.deadline import CancelScope, Deadline
@@ -32,6 +34,12 @@ from vmconnect.progress import Progress, Silent
 from vmconnect.retry import Heartbeat, Retry
 from vmconnect.secret import Secret
 from vmconnect.streams import Stream
+
+if TYPE_CHECKING:  # Not every command needs them.
+    from vmconnect.direct.asciicast import AsciicastRecorder
+    from vmconnect.direct.facts import Facts
+    from vmconnect.direct.shell import Shell
+    from vmconnect.direct.terminal import Terminal
 
 __all__ = ["Guest", "Opener"]
 
@@ -276,6 +284,61 @@ class Guest(Channel):
         if channel.exit_status < 0 and signal is None:
             raise self._no_status(argv, connection)
         return (None if signal else channel.exit_status), signal
+
+    def shell(
+        self,
+        argv: Sequence[str] = (),
+        *,
+        terminal: Terminal | None = None,
+        environment: Mapping[str, str] | None = None,
+        output: Sink | None = None,
+        recorder: AsciicastRecorder | None = None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> Shell:
+        """Start the user's shell, or ``argv``, on a terminal in the guest; ``timeout`` is to start.
+
+        ``environment`` are variables that it is to have, as far as the guest accepts them. What it
+        writes is to be read from the `Shell`, or goes to ``output`` as it comes. ``recorder``
+        records it, and is closed with it.
+
+        Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
+        """
+        from vmconnect.direct.shell import Shell
+        from vmconnect.direct.terminal import Terminal
+
+        deadline = Deadline.of(timeout)
+        with contextlib.ExitStack() as stack:
+            operation = stack.enter_context(
+                self.operations.doing("shell", **({"argv": tuple(argv)} if argv else {}))
+            )
+            connection = self._ready(deadline)
+            channel = connection.open_on_terminal(
+                terminal or Terminal(), environment or {}, shlex.join(argv) or None, deadline
+            )
+            return Shell(
+                connection,
+                channel,
+                argv,
+                operation=operation,
+                life=stack.pop_all(),
+                output=output,
+                recorder=recorder,
+            )
+
+    def info(self, timeout: Deadline | float | None = 30.0) -> Facts:
+        """Ask the guest what it is; raises GuestError where it has no POSIX shell, and as `run`."""
+        from vmconnect.direct.facts import FACTS_BYTES, FACTS_SCRIPT, parse_facts
+
+        said = bytearray()
+
+        def take(data: bytes) -> None:
+            if len(said) < FACTS_BYTES:
+                said.extend(data)
+
+        result = self.run(["sh", "-c", FACTS_SCRIPT], stdout=take, timeout=timeout)
+        if not result.ok:
+            raise GuestError("it cannot tell what it is: it has no sh", machine=self.machine)
+        return parse_facts(bytes(said))
 
     def prepare(self) -> None:
         """Have the next command start a little sooner, if that can be; for who will want one."""

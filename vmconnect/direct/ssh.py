@@ -6,9 +6,9 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vmconnect.deadline import Deadline
 from vmconnect.direct.authentication import Authentication
@@ -24,6 +24,9 @@ from vmconnect.errors import (
 )
 from vmconnect.retry import Heartbeat
 from vmconnect.streams import Stream
+
+if TYPE_CHECKING:
+    from vmconnect.direct.terminal import Terminal
 
 __all__ = ["HostKeyCheck", "SshConnection"]
 
@@ -245,6 +248,24 @@ class SshConnection:
                 name = f"vmconnect guest {self.machine}: ask"
                 threading.Thread(target=transport.ask, name=name, daemon=True).start()
         return 0.0
+
+    def open_on_terminal(
+        self,
+        terminal: Terminal,
+        environment: Mapping[str, str],
+        command: str | None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> paramiko.Channel:
+        """Start ``command``, or the user's shell, on a terminal, and return its channel.
+
+        Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
+        """
+        from vmconnect.direct.terminal import start_on_terminal
+
+        with self._translated("starting a shell"):
+            return start_on_terminal(
+                self._transport, terminal, environment, command, Deadline.of(timeout)
+            )
 
     def prepare(self, timeout: float = 5.0) -> None:
         """Open the channel of the next command ahead, so that it starts a round trip sooner.
