@@ -27,16 +27,19 @@ COMMANDS = {
     "demo": "boot a real Linux guest and show what can be done with it",
     "doctor": "find out which link to a machine is broken, and how to mend it",
     "exec": "run a command in a machine's guest, over vsock",
+    "forward": "forward ports and sockets into a machine's guest, and out of it",
     "hints": "tell what makes a machine reachable, and what it lacks",
     "journal": "show what was done with machines from here, by whom, and with what result",
     "keys": "press keys on a machine's keyboard, with no console attached",
     "list": "list the machines that run here",
     "media": "put media into a machine's drives, and take them out",
     "power": "turn machines on and off, reset, pause, resume and save them",
+    "proxy": "join standard input and output to a guest's SSH server, for ssh's ProxyCommand",
     "record": "record what a machine's screen shows, to a file",
     "replay": "show a recording, or make pictures, a video or text of it",
     "screenshot": "write a machine's screen to a PNG file",
     "sessions": "list and close the sessions that are kept open between commands",
+    "ssh-config": "print the lines by which plain ssh reaches guests",
     "trust": "list, add and forget the keys that machines are known by",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }
@@ -44,7 +47,7 @@ COMMANDS = {
 # By this a shell asks for what may follow (argcomplete).
 _ASKING = "_ARGCOMPLETE"
 
-_USAGE_EXIT = {"exec": 255}  # As ssh: every other code is the guest's.
+_USAGE_EXIT = {"exec": 255, "proxy": 255}  # As ssh: every other code is the guest's.
 
 
 class Parser(argparse.ArgumentParser):

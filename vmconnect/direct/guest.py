@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmconnect.channel import Channel, ChannelState
 from vmconnect.deadline import Deadline
@@ -28,6 +29,9 @@ from vmconnect.errors import (
 from vmconnect.progress import Progress, Silent
 from vmconnect.secret import Secret
 from vmconnect.streams import Stream
+
+if TYPE_CHECKING:  # It is imported when it is wanted.
+    from vmconnect.direct.forward import Forward, ForwardKind, ForwardSpec
 
 __all__ = ["Guest", "Opener"]
 
@@ -217,6 +221,27 @@ class Guest(Channel):
             connection = self._connect(Deadline.of(timeout))
             operation.received = download(connection.sftp, remote, local, progress or Silent())
             return operation.received
+
+    def forward(
+        self,
+        spec: ForwardSpec | str,
+        kind: ForwardKind | str = "L",
+        *,
+        on_trouble: Callable[[VmconnectError], object] | None = None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> Forward:
+        """Listen here, or in the guest, and join who connects there to the other side.
+
+        ``spec`` is as ssh's (`vmconnect.direct.forward.ForwardSpec`), ``kind`` its option's letter:
+        ``L``, ``R`` or ``D``. It listens when this returns, until it or the channel is closed.
+        ``on_trouble`` is told of connections that could not be made.
+
+        Raises TargetError for the specification, ResourceError if it cannot listen here,
+        GuestError if the guest refuses to, and what connecting raises.
+        """
+        from vmconnect.direct.forward import Forward
+
+        return Forward.over(self, self._connect, spec, kind, on_trouble=on_trouble, timeout=timeout)
 
     def close(self) -> None:
         """End the channel and whatever runs over it."""
