@@ -10,7 +10,8 @@ BUILD_PACKAGES := gcc libc6-dev
 TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools tightvncserver xfonts-base x11vnc xclip cpio binutils mount \
 	libpam-wrapper libsasl2-modules libsasl2-modules-gssapi-mit netcat-openbsd openssh-server sasl2-bin \
 	krb5-kdc krb5-admin-server krb5-user sway swaybg wayvnc \
-	qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev pkg-config util-linux zsh fish
+	qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev pkg-config util-linux zsh fish \
+	curl git rsync
 BENCH_PACKAGES := libvncserver-dev xterm ovmf libvirt-clients
 
 .DEFAULT_GOAL := help

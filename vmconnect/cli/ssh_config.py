@@ -64,10 +64,11 @@ def _known_hosts(arguments: argparse.Namespace) -> int:
     deadline = Deadline(_SECONDS)
     machine = resolve(parse_target(target), deadline)
     keys = known_keys(machine, TrustStore(), deadline)
+    lines = known_lines(host, keys)
     if not keys and reason == "HOSTNAME":
         # ssh asks more than once, and says itself that it knows no key.
         say(f"{machine.name}: its host key is not known yet (vmconnect trust add {target} has it)")
-    _print(known_lines(host, keys))
+    _print(lines)
     return 0
 
 

@@ -56,8 +56,8 @@ class Forward:
     """Listens until it is closed; made by `vmconnect.direct.Guest.forward`.
 
     Its connections are served side by side in one thread, and one that breaks is no other's
-    business: ``on_trouble`` is called with the error, in that thread, and must not raise. When the guest's connection
-    is lost its connections end; later ones are joined once there is another.
+    business: ``on_trouble`` is called with the error, in that thread, and must not raise. When the
+    guest's connection is lost its connections end; later ones are joined once there is another.
     """
 
     def __init__(

@@ -98,9 +98,10 @@ class GuestListener:
         if not transport.is_active():
             return ConnectionLostError("the connection broke while the guest was to listen")
         allowed = permission(self.bound)
+        there = "is there such a file" if isinstance(self.bound, Unix) else "is it in use there"
         return GuestError(
             f"the guest's SSH server refuses to listen on {self.bound}",
-            hint=f"is it in use there, and does its sshd_config permit it ({allowed})?",
+            hint=f"{there}, and does its sshd_config permit it ({allowed})?",
         )
 
 

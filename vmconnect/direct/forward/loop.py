@@ -31,8 +31,8 @@ class Loop:
         """What is read into, by whoever is called."""
         self._calls: deque[Callable[[], object]] = deque()
         self._owners: dict[int, Ready] = {}
-        self._tick: Callable[[], object] | None = None
-        self._stopped = False
+        self._stopped = self._closed = False
+        self._waking = threading.Lock()
         try:
             self._epoll = select.epoll()
             self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -50,8 +50,9 @@ class Loop:
     def call(self, what: Callable[[], object]) -> None:
         """Have it called soon, in the loop's thread."""
         self._calls.append(what)
-        if not self._stopped:
-            os.eventfd_write(self._event, 1)
+        with self._waking:
+            if not self._closed:
+                os.eventfd_write(self._event, 1)
 
     def add(self, descriptor: int, owner: Ready) -> None:
         """Take a descriptor on, which tells nothing until it is armed; in the loop's thread."""
@@ -60,7 +61,9 @@ class Loop:
 
     def arm(self, descriptor: int, events: int) -> None:
         """Have the descriptor tell once of these events, or of errors."""
-        self._epoll.modify(descriptor, events | select.EPOLLONESHOT)
+        with self._waking:
+            if not self._closed:
+                self._epoll.modify(descriptor, events | select.EPOLLONESHOT)
 
     def remove(self, descriptor: int) -> None:
         """Forget a descriptor, before it is closed; in the loop's thread."""
@@ -88,5 +91,7 @@ class Loop:
                         self._calls.popleft()()
                 elif owner := self._owners.get(descriptor):
                     owner(events)
-        self._epoll.close()
-        os.close(self._event)
+        with self._waking:
+            self._closed = True
+            self._epoll.close()
+            os.close(self._event)

@@ -25,11 +25,11 @@ def refused(target: Tcp | Unix, reason: int, text: str, machine: str) -> GuestEr
             hint="does anything listen there, seen from the guest?",
         )
     if reason == PROHIBITED:
-        # OpenSSH says so too of what it cannot connect to, if that is a UNIX socket.
+        allowed = permission(target)
         return GuestError(
             f"the guest's SSH server does not connect us to {target}{said}",
             machine=machine,
-            hint=f"does anything listen there, and does its sshd_config permit it ({permission(target)})?",
+            hint=f"does anything listen there, and does sshd_config permit it ({allowed})?",
         )
     return GuestError(f"the guest refuses to connect us to {target}{said}", machine=machine)
 
