@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vmconnect.cli.login import add_login_options, open_guest
@@ -24,6 +25,8 @@ __all__ = ["configure", "run"]
 
 # The same trouble is told once in so long.
 _REPEAT_SECONDS = 5.0
+# How long the end of all forwards may go unnoticed.
+_LOOK_SECONDS = 1.0
 _KINDS = {
     "L": ("SPEC", "listen here, and connect from within the guest"),
     "R": ("SPEC", "listen in the guest, and connect from here"),
@@ -61,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not specs:
         raise TargetError("nothing is to be forwarded", hint="say -L, -R or -D, as to ssh")
     session, guest = open_guest(arguments)
-    with session, contextlib.ExitStack() as open_ones:
+    enough = threading.Event()
+    with session, contextlib.ExitStack() as open_ones, _ended_by_signals(enough):
         trouble = _Trouble()
         forwards = [
             open_ones.enter_context(guest.forward(spec, spec.kind, on_trouble=trouble.tell))
@@ -70,7 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         for forward in forwards:
             _announce(forward, guest, as_json=arguments.json)
         sys.stdout.flush()
-        _wait(forwards)
+        while not enough.wait(_LOOK_SECONDS) and not all(each.closed for each in forwards):
+            pass
         if not guest.alive and guest.reason is not None:
             raise guest.reason
     return 0
@@ -97,17 +102,16 @@ def _announce(forward: Forward, guest: Guest, *, as_json: bool) -> None:
     print(line)  # noqa: T201
 
 
-def _wait(forwards: list[Forward]) -> None:
-    """Wait until a signal says that it is enough, or the guest's channel is closed."""
-    enough = threading.Event()
+@contextlib.contextmanager
+def _ended_by_signals(enough: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C, and being told to end, be the proper end of a ``with`` block."""
 
     def end(_number: int, _frame: FrameType | None) -> None:
         enough.set()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while not enough.wait(1.0) and not all(forward.closed for forward in forwards):
-            pass
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
