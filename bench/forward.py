@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.guest import Figure, rate, rounds, table, timed
@@ -29,7 +29,6 @@ from tests.direct.forward.rig import played_guest
 from vmconnect.demo import DemoMachine, build
 from vmconnect.direct import Guest
 from vmconnect.session import Session, TrustStore, connect
-from vmconnect.streams import Tcp
 
 # In the guest: says as many zeros as it is asked for in the first line, or takes as many.
 SERVER = """
@@ -74,6 +73,8 @@ class Far:
             *("-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"),
             *("-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
         ]
+        self.login = ["-l", guest.login.user, "-i", str(key), "--accept-new-host-key"]
+        self.env = {**os.environ, "XDG_STATE_HOME": str(room)}
         python = os.path.realpath(sys.executable)
         ours = f"{python} -m vmconnect proxy"
         environment = f"env PYTHONPATH={os.pathsep.join(sys.path)}"
@@ -142,6 +143,20 @@ def forwarded_by_ssh(far: Far, port: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def forwarded_by_us(far: Far, port: int) -> Iterator[int]:
+    """Give the port of a ``vmconnect forward``."""
+    words = ["--json", "-L", f"0:127.0.0.1:{port}", *far.login, far.target]
+    with subprocess.Popen(
+        [sys.executable, "-m", "vmconnect", "forward", *words], stdout=subprocess.PIPE, env=far.env
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["port"]
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
 def served(guest: Guest) -> Iterator[int]:
     """Run the server in the guest, and give its port."""
     line = bytearray()
@@ -168,57 +183,58 @@ def served(guest: Guest) -> Iterator[int]:
 def measure(far: Far, number: int, size: int) -> list[Figure]:
     """Let all take turns."""
     figures: list[Figure] = []
-    with served(far.guest) as port, far.guest.forward(f"0:127.0.0.1:{port}") as forward:
-        assert isinstance(forward.bound, Tcp)
-        ours = forward.bound.port
-        with forwarded_by_ssh(far, port) as theirs:
-            figures += rounds(
-                4 * number,
-                "a connection through a forward, to its first byte",
-                "ms",
-                Guest__forward=timed(lambda: take(ours, 1)),
-                ssh_forward=timed(lambda: take(theirs, 1)),
-            )
-            figures += rounds(
-                number,
-                "64 such at once",
-                "ms",
-                Guest__forward=timed(lambda: many(ours, 64)),
-                ssh_forward=timed(lambda: many(theirs, 64)),
-            )
-            figures += rounds(
-                number,
-                "forward, guest to host",
-                "MB/s",
-                Guest__forward=rate(size, lambda: take(ours, size)),
-                ssh_forward=rate(size, lambda: take(theirs, size)),
-            )
-            figures += rounds(
-                number,
-                "forward, host to guest",
-                "MB/s",
-                Guest__forward=rate(size, lambda: give(ours, size)),
-                ssh_forward=rate(size, lambda: give(theirs, size)),
-            )
+    with (
+        served(far.guest) as port,
+        forwarded_by_us(far, port) as ours,
+        forwarded_by_ssh(far, port) as theirs,
+    ):
+        figures += rounds(
+            4 * number,
+            "a connection through a forward, to its first byte",
+            "ms",
+            vmconnect_forward=timed(lambda: take(ours, 1)),
+            ssh_forward=timed(lambda: take(theirs, 1)),
+        )
+        figures += rounds(
+            number,
+            "64 such at once",
+            "ms",
+            vmconnect_forward=timed(lambda: many(ours, 64)),
+            ssh_forward=timed(lambda: many(theirs, 64)),
+        )
+        figures += rounds(
+            number,
+            "forward, guest to host",
+            "MB/s",
+            vmconnect_forward=rate(size, lambda: take(ours, size)),
+            ssh_forward=rate(size, lambda: take(theirs, size)),
+        )
+        figures += rounds(
+            number,
+            "forward, host to guest",
+            "MB/s",
+            vmconnect_forward=rate(size, lambda: give(ours, size)),
+            ssh_forward=rate(size, lambda: give(theirs, size)),
+        )
 
-    def run(*argv: str) -> None:
-        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    def ran(proxy: str, command: str) -> Callable[[], object]:
+        argv = far.ssh(proxy, "far", command)
+        return lambda: subprocess.run(
+            argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
 
     figures += rounds(
         number,
         "ssh true, whole process",
         "ms",
-        **{proxy: timed(lambda p=proxy: run(*far.ssh(p, "far", "true"))) for proxy in far.proxies},
+        **{proxy: timed(ran(proxy, "true")) for proxy in far.proxies},
     )
     zeros = f"head -c {size} /dev/zero"
     figures += rounds(
         number,
         "ssh, guest to host, whole process",
         "MB/s",
-        **{
-            proxy: rate(size, lambda p=proxy: run(*far.ssh(p, "far", zeros)))
-            for proxy in far.proxies
-        },
+        **{proxy: rate(size, ran(proxy, zeros)) for proxy in far.proxies},
     )
     return figures
 

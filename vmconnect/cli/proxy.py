@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from vmconnect.errors import ConnectionLostError, UnsupportedError
-from vmconnect.session import connect
+from vmconnect.session import parse_target, resolve
 from vmconnect.session.guest_port import endpoint_at, open_port
 from vmconnect.streams import SSH_PORT, HybridVsock, Stream, Vsock
 
@@ -59,16 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     target: str = arguments.target
     if arguments.suffix and target != arguments.suffix:
         target = target.removesuffix(arguments.suffix)
-    with connect(target) as session:
-        stream = open_port(
-            session,
-            arguments.port,
-            max(_SECONDS, arguments.wait),
-            wait=arguments.wait > 0,
-        )
-        if arguments.fdpass:
-            return _hand_over(stream, session.machine, arguments.port)
-        _join(stream)
+    # No session: ssh starts us anew for every connection, and waits for nothing else.
+    machine = resolve(parse_target(target), _SECONDS)
+    seconds = max(_SECONDS, arguments.wait)
+    stream = open_port(machine, arguments.port, seconds, wait=arguments.wait > 0)
+    if arguments.fdpass:
+        return _hand_over(stream, machine, arguments.port)
+    _join(stream)
     return 0
 
 

@@ -12,7 +12,6 @@ from vmconnect.streams import SSH_PORT, Endpoint, HybridVsock, Stream, Vsock, di
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor import Machine
-    from vmconnect.session.session import Session
 
 __all__ = ["endpoint_at", "open_port"]
 
@@ -40,7 +39,7 @@ def endpoint_at(machine: Machine, port: int) -> Endpoint:
 
 
 def open_port(
-    session: Session,
+    machine: Machine,
     port: int = SSH_PORT,
     timeout: Deadline | float | None = 10.0,
     *,
@@ -51,7 +50,7 @@ def open_port(
     Raises UnsupportedError for a machine with no vsock, ConnectError, DeadlineError.
     """
     deadline = Deadline.of(timeout)
-    endpoint = endpoint_at(session.machine, port)
+    endpoint = endpoint_at(machine, port)
     while True:
         try:
             return dial(endpoint, deadline)
@@ -59,5 +58,5 @@ def open_port(
             left = deadline.remaining()
             late = left is not None and left < _RETRY_SECONDS
             if not (wait and isinstance(error, ConnectError)) or late:
-                raise error.with_machine(session.machine.name) from error.__cause__
+                raise error.with_machine(machine.name) from error.__cause__
         time.sleep(_RETRY_SECONDS)
