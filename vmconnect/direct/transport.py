@@ -24,6 +24,7 @@ PROHIBITED, CONNECT_FAILED, SHORTAGE = 1, 2, 4
 """Reasons why a channel is refused (RFC 4254, section 5.1)."""
 
 _TEXT_CHARACTERS = 256
+_MOST_LEFT = 4096
 _OFFERS = {"forwarded-tcpip", "forwarded-streamlocal@openssh.com"}
 _common = cast("Any", paramiko.common)
 
@@ -111,6 +112,8 @@ class ForwardingTransport(paramiko.Transport):
         self._asking = threading.Lock()
         # paramiko's own map lets go of channels that nobody else holds.
         self._peers: dict[int, Peer] = {}
+        # What still comes on one that is not known at all would end the connection.
+        self._left: deque[int] = deque()
         self._mixed = cast("Any", self)
 
     def send(self, message: paramiko.Message | Packet) -> None:
@@ -133,12 +136,14 @@ class ForwardingTransport(paramiko.Transport):
         return number
 
     def leave(self, number: int) -> None:
-        """Forget a channel on which nothing more comes."""
+        """Forget a channel on which nothing more comes, or nothing that counts."""
         mixed = self._mixed
         with mixed.lock:
             mixed._channels.delete(number)
-            mixed.channels_seen.pop(number, None)
             self._peers.pop(number, None)
+            self._left.append(number)
+            if len(self._left) > _MOST_LEFT:
+                mixed.channels_seen.pop(self._left.popleft(), None)
 
     def open_forward(self, peer: Peer, kind: str, *fields: Field) -> None:
         """Ask the guest to open a channel; its answer is the peer's."""

@@ -38,7 +38,10 @@ class ChannelOwner(Protocol):
         """Take it that the guest sends nothing more."""
 
     def guest_closed(self, *, lost: bool) -> None:
-        """Take it that the guest is gone; with ``lost``, against the rules."""
+        """Take it that the guest is gone; with ``lost``, with the whole connection."""
+
+    def broken(self) -> None:
+        """Take it that the guest has broken the rules: nothing more comes."""
 
 
 class ForwardChannel:
@@ -58,7 +61,7 @@ class ForwardChannel:
         self._may_send = 0
         self._may_arrive = WINDOW_BYTES
         self._passed = 0
-        self._ended = self._closed = self._guest_closed = False
+        self._ended = self._closed = self._guest_closed = self._broken = False
 
     @property
     def room(self) -> int:
@@ -133,12 +136,12 @@ class ForwardChannel:
         data = message.get_binary()
         with self._lock:
             self._may_arrive -= len(data)
-            overrun = self._may_arrive < 0
-            ignored = self._closed or self._guest_closed
+            ignored = self._closed or self._guest_closed or self._broken
+            self._broken |= self._may_arrive < 0
         if ignored:
             return
-        if overrun:
-            self._owner.guest_closed(lost=True)
+        if self._broken:
+            self._owner.broken()
         else:
             self._owner.arrived(data)
 

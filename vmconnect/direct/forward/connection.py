@@ -265,6 +265,10 @@ class Connection:
         self._lost |= lost
         self._loop.call(self._give_up if lost else self._settle)
 
+    def broken(self) -> None:
+        """End it at once."""
+        self._loop.call(self.break_off)
+
     def _give_leave(self) -> None:
         if self._channel is not None and not self._done:
             with contextlib.suppress(*SENDING_FAILED):

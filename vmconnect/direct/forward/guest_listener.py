@@ -10,10 +10,18 @@ from vmconnect.direct.forward.refusal import permission
 from vmconnect.direct.forward.spec import ANYWHERE
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.transport import ForwardingTransport, Offer
-from vmconnect.errors import ConnectionLostError, DeadlineError, GuestError, VmconnectError
+from vmconnect.errors import (
+    ConnectionLostError,
+    DeadlineError,
+    GuestError,
+    SshError,
+    VmconnectError,
+)
 from vmconnect.streams import Tcp, Unix
 
 __all__ = ["GuestListener"]
+
+_MOST_PORT = 65535
 
 
 class GuestListener:
@@ -83,7 +91,11 @@ class GuestListener:
                 return
             if isinstance(where, Tcp) and not where.port:
                 # The server tells which port was free.
-                self.bound = Tcp(where.host, message.get_int() & 0xFFFF)
+                port = message.get_int()
+                if not 0 < port <= _MOST_PORT:
+                    take(SshError(f"the guest's SSH server says that it listens on port {port}"))
+                    return
+                self.bound = Tcp(where.host, port)
             # In the transport's thread: nobody can have been connected before.
             transport.takers[_key(self.bound)] = (self._taker, self._lost)
             self.transport = transport
