@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.direct.forward.rig import WAIT, PlayedGuest, played_guest
+from tests.streams.far_host import far_host
 from vmconnect.demo import DemoMachine
 
 BIN = Path(sys.executable).parent
@@ -142,6 +143,21 @@ def test_another_key_than_the_pinned_is_refused(played: PlayedGuest, tmp_path: P
     assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in result.stderr
 
 
+def test_a_guest_of_another_host(played: PlayedGuest, tmp_path: Path) -> None:
+    """It is reached by two sockets of ssh's: a process stays, and joins them to one."""
+    (tmp_path / "far").mkdir()
+    with far_host(tmp_path / "far") as host:
+        target = f"ssh://{host.name}/{played.target}"
+        trusted = run(VMCONNECT, "trust", "add", "--yes", target)
+        assert trusted.returncode == 0, trusted.stderr
+        login = [f"User {USER}", f"IdentityFile {played.key}"]
+        path = config(target, tmp_path / "config", *login)
+        data = os.urandom(2 << 20)
+        result = run("ssh", "-F", path, "box", "cat", input=data, text=False)
+        assert (result.returncode, result.stderr) == (0, b"")
+        assert result.stdout == data
+
+
 @pytest.mark.guest
 def test_a_machine_by_its_name(demo_machine: DemoMachine, tmp_path: Path) -> None:
     printed = run(VMCONNECT, "ssh-config", demo_machine.name)
@@ -249,6 +265,7 @@ def test_it_ends_when_nobody_reads(tmp_path: Path) -> None:
         (["proxy", "vsock/3", "0"], "there is no port 0"),
         (["proxy", "vsock/3", "4294967295"], "there is no port 4294967295"),
         (["proxy", "vsock/3", "ssh"], "'ssh' is no port"),
+        (["ssh-config", "vnc://127.0.0.1:1"], "vnc://127.0.0.1:1: no vsock device is known of it"),
         (["ssh-config", "no-such"], "no machine is called 'no-such'"),
         (["ssh-config", "--suffix", "* x"], "'* x' is no suffix"),
         (["ssh-config", "--known-hosts", "a,b", "HOSTNAME", "vsock/3"], "no name of one host"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from vmconnect.errors import ConnectionLostError, UnsupportedError
 from vmconnect.session import parse_target, resolve
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     seconds = max(_SECONDS, arguments.wait)
     stream = open_port(machine, arguments.port, seconds, wait=arguments.wait > 0)
     if arguments.fdpass:
-        return _hand_over(stream, machine, arguments.port)
+        _hand_over(stream, machine, arguments.port)
     _join(stream)
     return 0
 
@@ -84,7 +84,7 @@ def _join(stream: Stream) -> None:
     join(stream, 0, 1)
 
 
-def _hand_over(stream: Stream, machine: Machine, port: int) -> int:
+def _hand_over(stream: Stream, machine: Machine, port: int) -> NoReturn:
     """Send the connection's descriptor over standard output, which is a socket of ssh's then."""
     try:
         waiting = socket.socket(fileno=os.dup(1))
@@ -98,14 +98,13 @@ def _hand_over(stream: Stream, machine: Machine, port: int) -> int:
     with waiting:
         if isinstance(endpoint_at(machine, port), Vsock | HybridVsock):
             _send_descriptor(waiting, stream.fileno())
-            return 0
+            os._exit(0)  # ssh waits for that, and Python takes its modules apart for long.
         # It is more than one socket: whoever takes it gets one, and a process joins the two.
         ours, theirs = socket.socketpair()
         if os.fork():
             ours.close()
             _send_descriptor(waiting, theirs.fileno())
-            theirs.close()
-            return 0
+            os._exit(0)
     theirs.close()
     _stay(stream, ours.detach())
     os._exit(0)

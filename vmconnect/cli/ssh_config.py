@@ -6,6 +6,7 @@ import argparse
 
 from vmconnect.cli.voice import say
 from vmconnect.deadline import Deadline
+from vmconnect.errors import VmconnectError
 from vmconnect.session import TrustStore, parse_target, resolve, resolve_all
 from vmconnect.session.ssh_config import (
     SUFFIX,
@@ -53,9 +54,16 @@ def run(arguments: argparse.Namespace) -> int:
     machines = [
         machine for text in targets for machine in resolve_all(parse_target(text), deadline)
     ]
-    for number, block in enumerate([block_for(machine) for machine in machines]):
-        _print(block if number == 0 else ["", *block])
-    return 0
+    blocks, failed = [], False
+    for machine in machines:
+        try:
+            blocks.append(block_for(machine))
+        except VmconnectError as error:
+            say(str(error.with_machine(machine.name)))
+            failed = True
+    for number, block in enumerate(blocks):
+        _print(["", *block] if number else block)
+    return int(failed)
 
 
 def _known_hosts(arguments: argparse.Namespace) -> int:

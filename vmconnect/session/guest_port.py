@@ -58,5 +58,6 @@ def open_port(
             left = deadline.remaining()
             late = left is not None and left < _RETRY_SECONDS
             if not (wait and isinstance(error, ConnectError)) or late:
-                raise error.with_machine(machine.name) from error.__cause__
+                error.machine = machine.name  # and not the path that was dialled for it
+                raise
         time.sleep(_RETRY_SECONDS)

@@ -13,8 +13,10 @@ from vmconnect.deadline import Deadline
 from vmconnect.errors import TargetError
 from vmconnect.hypervisor import Machine
 from vmconnect.session.agent_access import has_agent, told_host_keys
+from vmconnect.session.guest_port import endpoint_at
 from vmconnect.session.key_store import Origin
 from vmconnect.session.trust import HostKey, TrustStore
+from vmconnect.streams import SSH_PORT
 
 __all__ = ["SUFFIX", "block_for", "block_for_all", "known_keys", "known_lines"]
 
@@ -37,9 +39,11 @@ _TRUST = (
 def block_for(machine: Machine) -> list[str]:
     """Return the lines by which ssh reaches one machine, under its name.
 
-    Raises TargetError for one that ssh cannot call by its name, and that has no UUID.
+    Raises UnsupportedError for one with no vsock, TargetError for one that ssh cannot call by its
+    name, and that has no UUID.
     """
     target = machine.target
+    endpoint_at(machine, SSH_PORT)
     alias = _alias(machine)
     lines = [
         f"Host {_quoted(_host(machine))}",
