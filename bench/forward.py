@@ -246,7 +246,7 @@ def far_end(in_guest: bool, room: Path) -> Iterator[Far]:
         with played_guest() as played, played.logged_in() as guest:
             yield Far(guest, played.target, played.path, played.key, room)
         return
-    with DemoMachine.start("bench", image=build()) as machine:
+    with DemoMachine.start("bench-forward", image=build()) as machine:
         found = connect(f"qemu:{machine.qmp_path}").machine
         with Session(found, TrustStore(room / "known")) as session:
             guest = session.guest(timeout=120, wait=True)

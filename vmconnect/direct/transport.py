@@ -156,7 +156,7 @@ class ForwardingTransport(paramiko.Transport):
         _add(message, fields)
         self.send(message)
 
-    def ask(self, kind: str, *fields: Field, answer: Answer) -> None:
+    def request_global(self, kind: str, *fields: Field, answer: Answer) -> None:
         """Make a global request; ``answer`` is called when it is answered, or never will be."""
         message = paramiko.Message()
         message.add_byte(_common.cMSG_GLOBAL_REQUEST)

@@ -486,7 +486,8 @@ def test_a_forward_that_is_closed_leaves_nothing(guest: Guest) -> None:
             with forward, call(forward.bound) as sock:
                 sock.sendall(b"x")
                 assert sock.recv(1) == b"x"
-    transport = guest._connect(Deadline(WAIT)).transport
+    assert forward._ssh is not None
+    transport = forward._ssh.transport
     wait_for(lambda: not transport._peers, "its channels' ends")
     wait_for(lambda: descriptors_open() <= before, "its descriptors")
     assert not transport.takers

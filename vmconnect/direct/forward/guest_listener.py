@@ -76,9 +76,13 @@ class GuestListener:
             return
         transport.takers.pop(_key(bound), None)
         if isinstance(bound, Unix):
-            transport.ask("cancel-streamlocal-forward@openssh.com", bound.path, answer=_ignore)
+            transport.request_global(
+                "cancel-streamlocal-forward@openssh.com", bound.path, answer=_ignore
+            )
         else:
-            transport.ask("cancel-tcpip-forward", _bind(bound), bound.port, answer=_ignore)
+            transport.request_global(
+                "cancel-tcpip-forward", _bind(bound), bound.port, answer=_ignore
+            )
 
     def _ask(
         self, transport: ForwardingTransport, take: Callable[[VmconnectError | None], object]
@@ -102,9 +106,9 @@ class GuestListener:
             take(None)
 
         if isinstance(where, Unix):
-            transport.ask("streamlocal-forward@openssh.com", where.path, answer=answer)
+            transport.request_global("streamlocal-forward@openssh.com", where.path, answer=answer)
         else:
-            transport.ask("tcpip-forward", _bind(where), where.port, answer=answer)
+            transport.request_global("tcpip-forward", _bind(where), where.port, answer=answer)
 
     def _refusal(self, transport: ForwardingTransport) -> VmconnectError:
         if not transport.is_active():
