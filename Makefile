@@ -11,7 +11,7 @@ TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools tightvnc
 	libpam-wrapper libsasl2-modules libsasl2-modules-gssapi-mit netcat-openbsd openssh-server sasl2-bin \
 	krb5-kdc krb5-admin-server krb5-user sway swaybg wayvnc \
 	qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev pkg-config util-linux iproute2 zsh fish \
-	tmux vim htop
+	tmux vim htop curl git rsync
 BENCH_PACKAGES := libvncserver-dev xterm ovmf libvirt-clients
 
 .DEFAULT_GOAL := help

@@ -27,6 +27,7 @@ COMMANDS = {
     "demo": "boot a real Linux guest and show what can be done with it",
     "doctor": "find out which link to a machine is broken, and how to mend it",
     "exec": "run a command in a machine's guest, over vsock",
+    "forward": "forward ports and sockets into a machine's guest, and out of it",
     "hints": "tell what makes a machine reachable, and what it lacks",
     "info": "tell what a machine's guest is, and which ways to it work",
     "journal": "show what was done with machines from here, by whom, and with what result",
@@ -34,11 +35,13 @@ COMMANDS = {
     "list": "list the machines that run here",
     "media": "put media into a machine's drives, and take them out",
     "power": "turn machines on and off, reset, pause, resume and save them",
+    "proxy": "join standard input and output to a guest's SSH server, for ssh's ProxyCommand",
     "record": "record what a machine's screen shows, to a file",
     "replay": "show a recording, or make pictures, a video or text of it",
     "screenshot": "write a machine's screen to a PNG file",
     "sessions": "list and close the sessions that are kept open between commands",
     "shell": "open a shell in a machine's guest, on this terminal",
+    "ssh-config": "print the lines by which plain ssh reaches guests",
     "trust": "list, add and forget the keys that machines are known by",
     "vsock-device": "serve a user-space vsock device to QEMU",
 }
@@ -46,7 +49,7 @@ COMMANDS = {
 # By this a shell asks for what may follow (argcomplete).
 _ASKING = "_ARGCOMPLETE"
 
-_USAGE_EXIT = {"exec": 255, "shell": 255}  # As ssh: every other code is the guest's.
+_USAGE_EXIT = {"exec": 255, "proxy": 255, "shell": 255}  # As ssh: other codes are the guest's.
 
 
 class Parser(argparse.ArgumentParser):

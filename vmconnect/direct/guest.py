@@ -38,6 +38,7 @@ from vmconnect.streams import Stream
 if TYPE_CHECKING:  # Not every command needs them.
     from vmconnect.direct.asciicast import AsciicastRecorder
     from vmconnect.direct.facts import Facts
+    from vmconnect.direct.forward import Forward, ForwardKind, ForwardSpec
     from vmconnect.direct.shell import Shell
     from vmconnect.direct.terminal import Terminal
 
@@ -377,6 +378,27 @@ class Guest(Channel):
             connection = self._ready(Deadline.of(timeout))
             operation.received = download(connection.sftp, remote, local, progress or Silent())
             return operation.received
+
+    def forward(
+        self,
+        spec: ForwardSpec | str,
+        kind: ForwardKind | str = "L",
+        *,
+        on_trouble: Callable[[VmconnectError], object] | None = None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> Forward:
+        """Listen here, or in the guest, and join who connects there to the other side.
+
+        ``spec`` is as ssh's (`vmconnect.direct.forward.ForwardSpec`), ``kind`` its option's letter:
+        ``L``, ``R`` or ``D``. It listens when this returns, until it or the channel is closed.
+        ``on_trouble`` is told of connections that could not be made.
+
+        Raises TargetError for the specification, ResourceError if it cannot listen here,
+        GuestError if the guest refuses to, and what connecting raises.
+        """
+        from vmconnect.direct.forward import Forward
+
+        return Forward.over(self, self._ready, spec, kind, on_trouble=on_trouble, timeout=timeout)
 
     def _connect(self, deadline: Deadline) -> None:
         self._connection = self._dial(deadline)

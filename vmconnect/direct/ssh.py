@@ -14,6 +14,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.direct.authentication import Authentication
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
+from vmconnect.direct.transport import ForwardingTransport
 from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
@@ -68,7 +69,7 @@ class _Socket:
         self._stream.close()
 
 
-class _Transport(paramiko.Transport):
+class _Transport(ForwardingTransport):
     """paramiko's transport, which also keeps the signals that ended commands.
 
     exit-signal (RFC 4254, section 6.10) is the one channel request that paramiko drops. And it
@@ -107,7 +108,7 @@ class _Transport(paramiko.Transport):
             cast("Any", self)._send_user_message(message)
 
     _channel_handler_table = {  # noqa: RUF012 (paramiko's own name and form)
-        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+        **ForwardingTransport._channel_handler_table,
         paramiko.common.MSG_CHANNEL_REQUEST: _channel_request,
     }
 
@@ -178,6 +179,11 @@ class SshConnection:
     def alive(self) -> bool:
         """Whether the connection still stands, as far as this end knows."""
         return self._transport.is_active()
+
+    @property
+    def transport(self) -> ForwardingTransport:
+        """What channels are forwarded over."""
+        return self._transport
 
     def open(self, timeout: Deadline | float | None = 30.0) -> paramiko.Channel:
         """Return a channel on which a command can be run; nothing runs yet.
