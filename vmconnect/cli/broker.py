@@ -63,6 +63,7 @@ _OPTIONS = frozenset(
         "env",
         "cwd",
         "as_user",
+        "detach",
         "no_broker",
         "argv",
     }

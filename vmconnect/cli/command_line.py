@@ -28,6 +28,7 @@ COMMANDS = {
     "doctor": "find out which link to a machine is broken, and how to mend it",
     "exec": "run a command in a machine's guest, over vsock",
     "hints": "tell what makes a machine reachable, and what it lacks",
+    "jobs": "list, collect and end what exec --detach left running in a guest",
     "journal": "show what was done with machines from here, by whom, and with what result",
     "keys": "press keys on a machine's keyboard, with no console attached",
     "list": "list the machines that run here",

@@ -44,6 +44,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="end the command, and all that it has started, after that long",
     )
     _add_surroundings(parser)
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="leave it running in the guest, with no input, and print its name for vmconnect jobs",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument(
         "--no-broker",
@@ -129,6 +134,8 @@ def run_in(
     ``on_start`` is `Guest.run`'s; ``was_interrupted`` says whether a Ctrl-C was passed on: a
     command that it ends raises KeyboardInterrupt.
     """
+    if arguments.detach:
+        return _detach(guest, arguments, standard)
     result = guest.run(
         arguments.argv,
         env=given_environment(arguments),
@@ -147,6 +154,17 @@ def run_in(
     elif result.signal:
         standard.say(f"the command was ended by SIG{result.signal}")
     return _exit_code(result)
+
+
+def _detach(guest: Guest, arguments: argparse.Namespace, standard: Standard) -> int:
+    job = guest.jobs(arguments.as_user).start(
+        arguments.argv,
+        env=given_environment(arguments),
+        cwd=arguments.cwd,
+        timeout=arguments.timeout,
+    )
+    standard.output(f"{job.name}\n".encode())
+    return 0
 
 
 def given_environment(arguments: argparse.Namespace) -> dict[str, str]:

@@ -49,9 +49,9 @@ def words_of(command: Words) -> tuple[str, ...]:
 @functools.cache
 def script(name: str) -> str:
     """Return a script of ours for the guest, without its comments; they go over the wire."""
-    text = (Path(__file__).with_name("scripts") / name).read_text("utf-8")
-    lines = (line.lstrip() if name.endswith(".sh") else line for line in text.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("#"))
+    lines = (Path(__file__).with_name("scripts") / name).read_text("utf-8").splitlines()
+    kept = (line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    return "\n".join(line.lstrip() if name.endswith(".sh") else line for line in kept)
 
 
 @dataclass(frozen=True, slots=True)
