@@ -64,6 +64,8 @@ _OPTIONS = frozenset(
         "cwd",
         "as_user",
         "detach",
+        "session",
+        "python",
         "no_broker",
         "argv",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from vmconnect.cli.login import add_login_options, open_guest
 from vmconnect.cli.standard import OwnStandard, Standard
+from vmconnect.errors import TargetError
 
 if TYPE_CHECKING:
     from vmconnect.direct import Guest, Result
+    from vmconnect.direct.command import Words
     from vmconnect.direct.control import Control
 
 __all__ = ["arrange", "configure", "run", "run_in"]
@@ -21,7 +24,7 @@ __all__ = ["arrange", "configure", "run", "run_in"]
 # fmt: off
 _VALUED = {
     "-l", "-i", "--password-file", "--password-fd", "--wait", "--timeout", "-e", "--env",
-    "--env-file", "-C", "--cwd", "-u", "--user",
+    "--env-file", "-C", "--cwd", "-u", "--user", "--session",
 }
 # fmt: on
 
@@ -44,7 +47,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="end the command, and all that it has started, after that long",
     )
     _add_surroundings(parser)
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument(
+        "--session",
+        metavar="NAME",
+        help="do it in the guest's session of that name, made if need be, which keeps directory, "
+        "variables and functions; one COMMAND word is a text for its shell",
+    )
     parser.add_argument(
+        "--python",
+        action="store_true",
+        help="with --session: a session of Python, and COMMAND is one word, its source",
+    )
+    kept.add_argument(
         "--detach",
         action="store_true",
         help="leave it running in the guest, with no input, and print its name for vmconnect jobs",
@@ -136,11 +151,11 @@ def run_in(
     """
     if arguments.detach:
         return _detach(guest, arguments, standard)
-    result = guest.run(
-        arguments.argv,
+    run_command, command = _where(guest, arguments)
+    result = run_command(
+        command,
         env=given_environment(arguments),
         cwd=arguments.cwd,
-        user=arguments.as_user,
         stdin=None if arguments.no_stdin else standard.input(),
         stdout=None if arguments.json else standard.output,
         stderr=None if arguments.json else standard.error_output,
@@ -154,6 +169,17 @@ def run_in(
     elif result.signal:
         standard.say(f"the command was ended by SIG{result.signal}")
     return _exit_code(result)
+
+
+def _where(guest: Guest, arguments: argparse.Namespace) -> tuple[Callable[..., Result], Words]:
+    """Return what runs the command: the guest, or a session in it; and the command for that."""
+    if arguments.session is None:
+        if arguments.python:
+            raise TargetError("--python goes with --session")
+        return functools.partial(guest.run, user=arguments.as_user), arguments.argv
+    session = guest.named(arguments.session, python=arguments.python, user=arguments.as_user)
+    words: list[str] = arguments.argv
+    return session.run, words[0] if len(words) == 1 else words
 
 
 def _detach(guest: Guest, arguments: argparse.Namespace, standard: Standard) -> int:

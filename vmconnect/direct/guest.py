@@ -171,7 +171,7 @@ class Guest(Channel):
         return Jobs(self, user)
 
     def named(self, name: str, *, python: bool = False, user: str | None = None) -> NamedSession:
-        """Return the session of that name, a shell that keeps its state, or with ``python`` a Python.
+        """Return the session of that name: a shell, or a Python, that keeps its state.
 
         It is one of whom we log in as, or of another user. Raises TargetError for what is no name.
         """

@@ -1,10 +1,10 @@
 """Named sessions: a shell, or a Python, in the guest that keeps its state between calls.
 
-It lives in the guest, with no parent of ours, and is spoken to through FIFOs in a private directory
-of its user (`scripts/sessions.sh`): so it outlives connections, brokers and hosts, every caller that
-knows its name finds it, and a guest needs no more than a shell. A call's outputs are FIFOs of its
-own, carried by an SSH channel of its own: they stay apart, any bytes may pass, and who reads slowly
-slows what runs. Calls queue in the session's one FIFO, and are done one after the other.
+It lives in the guest, with no parent of ours, and is spoken to through FIFOs in a private
+directory of its user (`scripts/sessions.sh`): so it outlives connections, brokers and hosts, every
+caller that knows its name finds it, and a guest needs no more than a shell. A call's outputs are
+FIFOs of its own, carried by an SSH channel of its own: they stay apart, any bytes may pass, and who
+reads slowly slows what runs. Calls queue in the session's one FIFO, and are done one by one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class NamedSession:
     def __init__(
         self, guest: Guest, name: str, *, kind: SessionKind = "shell", user: str | None = None
     ):
-        """Raises TargetError for what is no name: letters, digits, ``_``, ``.``, ``-``."""
+        """Take a name of letters, digits, ``_``, ``.``, ``-``; raises TargetError for another."""
         if not SESSION_NAME.match(name):
             raise TargetError(f"{name[:80]!r} is no name of a session", machine=guest.machine)
         self.guest = guest
@@ -168,8 +168,8 @@ class NamedSession:
 
     def _refusal(self, result: Result) -> VmconnectError:
         if result.exit_code == _OTHER_KIND:
-            other = "shell" if self.kind == "python" else "Python"
-            return StateError(f"the session {self.name} is one of a {other}", machine=self._machine)
+            other = "a shell" if self.kind == "python" else "Python"
+            return StateError(f"the session {self.name} runs {other}", machine=self._machine)
         return GuestError("there are too many sessions", machine=self._machine, hint="close some")
 
 

@@ -1,4 +1,5 @@
-# The Python of a named session: it reads the names of calls, and does what they say, in itself.
+"""The Python of a named session: it reads the names of calls, and does what they say, in itself."""
+
 import ast
 import os
 import signal
@@ -7,14 +8,16 @@ import sys
 import traceback
 
 
-def execute(path, names):
+def execute(path: str, names: "dict[str, object]") -> int:
     with open(path, "rb") as file:
         source = file.read()
     try:
         tree = ast.parse(source, "<session>")
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = tree.body[-1] if tree.body else None
+        if isinstance(last, ast.Expr):
+            tree.body.pop()
         exec(compile(tree, "<session>", "exec"), names)
-        if last is not None:
+        if isinstance(last, ast.Expr):
             # As at its prompt, a value that is left is shown.
             sys.displayhook(eval(compile(ast.Expression(last.value), "<session>", "eval"), names))
         return 0
@@ -33,14 +36,14 @@ def execute(path, names):
         return 1
 
 
-def is_fifo(path):
+def is_fifo(path: str) -> bool:
     try:
         return stat.S_ISFIFO(os.stat(path).st_mode)
     except OSError:
         return False
 
 
-def serve(call, names):
+def serve(call: str, names: "dict[str, object]") -> None:
     source = call + "/in" if is_fifo(call + "/in") else os.devnull
     for number, path, flags in (
         (0, source, os.O_RDONLY),
@@ -74,12 +77,12 @@ def serve(call, names):
         os.close(descriptor)
 
 
-def main(session):
+def main(session: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = os.open(session + "/request", os.O_RDWR)
     with open(session + "/pid", "w") as file:
         file.write("%d\n" % os.getpid())
-    names = {"__name__": "__main__", "__builtins__": __builtins__}
+    names: dict[str, object] = {"__name__": "__main__", "__builtins__": __builtins__}
     sys.argv = [""]
     line = b""
     while True:

@@ -36,10 +36,12 @@ open_session() {
         count=0
     fi
     [ -d "$session" ] || exit 90
-    while [ ! -e "$session/pid" ] && [ ! -e "$session/ended" ] && [ $count -lt 200 ]; do
+    while [ ! -e "$session/pid" ] && [ ! -e "$session/ended" ] && [ $count -lt 1000 ]; do
         pause
         count=$((count + 1))
     done
+    # It takes its time where the machine is busy.
+    [ -e "$session/pid" ] || [ -e "$session/ended" ] || exit 90
     alive || exit 94
     vmc_read "$session/kind"
     [ "$vmc_value" = "$1" ] || exit 95
