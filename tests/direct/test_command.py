@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vmconnect.direct.command
 from vmconnect.direct.command import MARK, Command, Preface, script
 from vmconnect.errors import GuestError, UnsupportedError
 
+SCRIPTS = Path(vmconnect.direct.command.__file__).with_name("scripts")
 SHELLS = [name for name in ("dash", "bash", "zsh", "busybox") if shutil.which(name)]
 # What a program can be given: any bytes but null.
 words = st.binary(max_size=40).map(
@@ -203,7 +205,7 @@ def test_the_reason_is_the_last_line_and_no_more_than_a_line() -> None:
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("name", ["sweep.sh", "room.sh", "jobs.sh", "supervisor.sh"])
+@pytest.mark.parametrize("name", sorted(path.name for path in SCRIPTS.glob("*.sh")))
 def test_scripts_read_the_same_without_their_comments(name: str) -> None:
     for shell in SHELLS:
         words = ["busybox", "sh"] if shell == "busybox" else [shell]

@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z", re.ASCII)
 # What may come before the preface: what a login shell's start-up files have to say.
 _NOISE_BYTES = 1 << 16
-_STAGE = """IFS= read -r vmc_ && eval "$vmc_" """.strip()
+_STAGE = """LC_ALL=C IFS= read -r vmc_ && eval "$vmc_" """.strip()
 # What a shell does itself it can only do as itself; all else takes its place.
 # fmt: off
 _BUILTINS = frozenset((

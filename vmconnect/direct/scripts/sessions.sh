@@ -72,7 +72,8 @@ call)
     call=$session/calls/$3 id=$3 input=$4 end=$5
     open_session "$6" "$7" "$8"
     mkdir "$call" || exit 90
-    while IFS= read -r line && [ "$line" != "$end" ]; do
+    # In other locales some shells take a newline for a part of a cut character.
+    while LC_ALL=C IFS= read -r line && [ "$line" != "$end" ]; do
         printf '%s\n' "$line"
     done >"$call/text"
     mkfifo "$call/out" "$call/err" || exit 90
