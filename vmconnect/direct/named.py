@@ -30,7 +30,7 @@ __all__ = ["NamedSession", "named_sessions"]
 
 _ANSWER_SECONDS = 60.0
 _SIGNAL_SECONDS = 10.0
-_END_SECONDS = 20.0
+_END_SECONDS = 30.0
 _NO_SESSION, _ALIVE, _TOO_MANY, _ENDED, _OTHER_KIND = 91, 92, 93, 94, 95
 # How a call ends that a session has not answered: by a signal, or where something in between has
 # made an exit code of that.

@@ -93,7 +93,8 @@ call)
         kill $out $err $in 2>/dev/null
     }
     # The keeper says so when the session has ended. What it wrote may be on its way still.
-    trap '[ -e "$call/started" ] && sleep 1; leave' USR1
+    told=
+    trap 'told=1; [ -e "$call/started" ] && sleep 1; leave' USR1
     trap 'leave; rm -rf "$call"; exit 143' TERM HUP INT
     echo $$ >"$call/pid"
     if alive; then
@@ -102,9 +103,9 @@ call)
         leave
     fi
     for each in $out $err; do
-        while kill -0 "$each" 2>/dev/null; do
-            wait "$each" 2>/dev/null
-        done
+        wait "$each" 2>/dev/null
+        # A wait ends with a trap.
+        [ -z "$told" ] || wait "$each" 2>/dev/null
     done
     leave
     if vmc_read "$call/status"; then
@@ -144,7 +145,7 @@ signal | stop)
     kill -INT "$shell"
     sh -c "$5" vmconnect "call.$3." tree "$4"
     count=0
-    while [ -d "$call" ] && [ ! -e "$call/status" ] && [ $count -lt 40 ]; do
+    while [ -d "$call" ] && [ ! -e "$call/status" ] && [ $count -lt 20 ]; do
         pause
         count=$((count + 1))
     done
