@@ -378,7 +378,7 @@ def test_exec_with_a_terminal(box: SshdGuest) -> None:
     assert (code, out, err) == (3, b"not a tty\n", b"")
     code, out, err = run("exec", "-t", "--json", *box.login, "--", "true")
     assert (code, out) == (255, b"")
-    assert b"-t goes with neither --json nor --timeout" in err
+    assert b"-t goes with no option but those of the login, and -n" in err
 
 
 def test_bad_command_lines(tmp_path: Path) -> None:

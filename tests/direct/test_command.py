@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import shutil
@@ -12,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vmconnect.direct.command
 from vmconnect.direct.command import MARK, Command, Preface, script
 from vmconnect.errors import GuestError, UnsupportedError
 
+SCRIPTS = Path(vmconnect.direct.command.__file__).with_name("scripts")
 SHELLS = [name for name in ("dash", "bash", "zsh", "busybox") if shutil.which(name)]
 # What a program can be given: any bytes but null.
 words = st.binary(max_size=40).map(
@@ -66,7 +69,7 @@ def test_any_words_and_values_arrive_as_they_are(
         if not directory.exists():
             directory.mkdir()
             (directory / "sh").symlink_to(str(shutil.which(name)))
-            request.addfinalizer(lambda directory=directory: shutil.rmtree(directory))
+            request.addfinalizer(functools.partial(shutil.rmtree, directory))
         command = Command.of(["sh", "-c", 'printf "%s\\0" "$@"; env -0; cat', "sh", *argv], env=env)
         code, out, err = sent(command, str(directory), stdin)
         assert (code, err) == (0, b"")
@@ -202,7 +205,7 @@ def test_the_reason_is_the_last_line_and_no_more_than_a_line() -> None:
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("name", ["sweep.sh"])
+@pytest.mark.parametrize("name", sorted(path.name for path in SCRIPTS.glob("*.sh")))
 def test_scripts_read_the_same_without_their_comments(name: str) -> None:
     for shell in SHELLS:
         words = ["busybox", "sh"] if shell == "busybox" else [shell]

@@ -63,6 +63,9 @@ _OPTIONS = frozenset(
         "env",
         "cwd",
         "as_user",
+        "detach",
+        "session",
+        "python",
         "no_broker",
         "argv",
     }

@@ -30,6 +30,7 @@ COMMANDS = {
     "forward": "forward ports and sockets into a machine's guest, and out of it",
     "hints": "tell what makes a machine reachable, and what it lacks",
     "info": "tell what a machine's guest is, and which ways to it work",
+    "jobs": "list, collect and end what exec --detach left running in a guest",
     "journal": "show what was done with machines from here, by whom, and with what result",
     "keys": "press keys on a machine's keyboard, with no console attached",
     "list": "list the machines that run here",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 from vmconnect.cli.exit_code import exit_code
 from vmconnect.cli.login import add_login_options, open_guest
 from vmconnect.cli.standard import OwnStandard, Standard
-from vmconnect.errors import UnsupportedError
+from vmconnect.errors import TargetError, UnsupportedError
 
 if TYPE_CHECKING:
     from vmconnect.direct import Guest, Result
+    from vmconnect.direct.command import Words
     from vmconnect.direct.control import Control
 
 __all__ = ["arrange", "configure", "run", "run_in"]
@@ -23,7 +25,7 @@ __all__ = ["arrange", "configure", "run", "run_in"]
 # fmt: off
 _VALUED = {
     "-l", "-i", "--password-file", "--password-fd", "--wait", "--timeout", "-e", "--env",
-    "--env-file", "-C", "--cwd", "-u", "--user",
+    "--env-file", "-C", "--cwd", "-u", "--user", "--session",
 }
 # fmt: on
 
@@ -48,6 +50,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_surroundings(parser)
     parser.add_argument(
         "-t", dest="terminal", action="store_true", help="give it a terminal, as shell does"
+    )
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument(
+        "--session",
+        metavar="NAME",
+        help="do it in the guest's session of that name, made if need be, which keeps directory, "
+        "variables and functions; one COMMAND word is a text for its shell",
+    )
+    parser.add_argument(
+        "--python",
+        action="store_true",
+        help="with --session: a session of Python, and COMMAND is one word, its source",
+    )
+    kept.add_argument(
+        "--detach",
+        action="store_true",
+        help="leave it running in the guest, with no input, and print its name for vmconnect jobs",
     )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument(
@@ -106,8 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from vmconnect.cli.forwarding import Forwarding
 
-    if arguments.terminal and (arguments.json or arguments.timeout is not None):
-        raise UnsupportedError("-t goes with neither --json nor --timeout")
+    if arguments.terminal and _has_more_than_terminal(arguments):
+        raise UnsupportedError("-t goes with no option but those of the login, and -n")
     given_environment(arguments)  # What is wrong with it is said before anything is done.
     session, guest = open_guest(arguments)
     if arguments.terminal:
@@ -141,11 +160,13 @@ def run_in(
     ``on_start`` is `Guest.run`'s; ``was_interrupted`` says whether a Ctrl-C was passed on: a
     command that it ends raises KeyboardInterrupt.
     """
-    result = guest.run(
-        arguments.argv,
+    if arguments.detach:
+        return _detach(guest, arguments, standard)
+    run_command, command = _where(guest, arguments)
+    result = run_command(
+        command,
         env=given_environment(arguments),
         cwd=arguments.cwd,
-        user=arguments.as_user,
         stdin=None if arguments.no_stdin else standard.input(),
         stdout=None if arguments.json else standard.output,
         stderr=None if arguments.json else standard.error_output,
@@ -159,6 +180,34 @@ def run_in(
     elif result.signal:
         standard.say(f"the command was ended by SIG{result.signal}")
     return exit_code(result)
+
+
+def _where(guest: Guest, arguments: argparse.Namespace) -> tuple[Callable[..., Result], Words]:
+    """Return what runs the command: the guest, or a session in it; and the command for that."""
+    if arguments.session is None:
+        if arguments.python:
+            raise TargetError("--python goes with --session")
+        return functools.partial(guest.run, user=arguments.as_user), arguments.argv
+    session = guest.named(arguments.session, python=arguments.python, user=arguments.as_user)
+    words: list[str] = arguments.argv
+    return session.run, words[0] if len(words) == 1 else words
+
+
+def _detach(guest: Guest, arguments: argparse.Namespace, standard: Standard) -> int:
+    job = guest.jobs(arguments.as_user).start(
+        arguments.argv,
+        env=given_environment(arguments),
+        cwd=arguments.cwd,
+        timeout=arguments.timeout,
+    )
+    standard.output(f"{job.name}\n".encode())
+    return 0
+
+
+def _has_more_than_terminal(arguments: argparse.Namespace) -> bool:
+    """Return whether there are options that a terminal does not take."""
+    names = ("json", "session", "python", "detach", "env", "env_file", "cwd", "as_user")
+    return arguments.timeout is not None or any(getattr(arguments, name) for name in names)
 
 
 def given_environment(arguments: argparse.Namespace) -> dict[str, str]:

@@ -6,6 +6,12 @@
     who we are there: user, keys, password
 `Result`
     what a command gave
+`Process`, `Control`
+    a command while it runs: speaking with it, reaching it from another thread
+`Jobs`, `Job`
+    commands that run on in the guest, to be collected later
+`NamedSession`
+    a shell, or a Python, in the guest that keeps its state between calls
 `SshConnection`
     one SSH connection over one stream, paramiko's errors translated
 
@@ -21,9 +27,23 @@ What not every command needs is imported from its own module:
     what a guest tells of itself
 """
 
+from vmconnect.direct.control import Control
 from vmconnect.direct.guest import Guest
+from vmconnect.direct.job import Job, Jobs
 from vmconnect.direct.login import Login
+from vmconnect.direct.named import NamedSession
+from vmconnect.direct.process import Process
 from vmconnect.direct.result import Result
 from vmconnect.direct.ssh import SshConnection
 
-__all__ = ["Guest", "Login", "Result", "SshConnection"]
+__all__ = [
+    "Control",
+    "Guest",
+    "Job",
+    "Jobs",
+    "Login",
+    "NamedSession",
+    "Process",
+    "Result",
+    "SshConnection",
+]

@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z", re.ASCII)
 # What may come before the preface: what a login shell's start-up files have to say.
 _NOISE_BYTES = 1 << 16
-_STAGE = """IFS= read -r vmc_ && eval "$vmc_" """.strip()
+_STAGE = """LC_ALL=C IFS= read -r vmc_ && eval "$vmc_" """.strip()
 # What a shell does itself it can only do as itself; all else takes its place.
 # fmt: off
 _BUILTINS = frozenset((
@@ -49,9 +49,9 @@ def words_of(command: Words) -> tuple[str, ...]:
 @functools.cache
 def script(name: str) -> str:
     """Return a script of ours for the guest, without its comments; they go over the wire."""
-    text = (Path(__file__).with_name("scripts") / name).read_text("utf-8")
-    lines = (line.lstrip() if name.endswith(".sh") else line for line in text.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("#"))
+    lines = (Path(__file__).with_name("scripts") / name).read_text("utf-8").splitlines()
+    kept = (line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    return "\n".join(line.lstrip() if name.endswith(".sh") else line for line in kept)
 
 
 @dataclass(frozen=True, slots=True)

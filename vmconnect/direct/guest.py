@@ -15,9 +15,12 @@ from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.direct.authentication import AttemptsExhaustedError
 from vmconnect.direct.byte_count import ByteCount
 from vmconnect.direct.command import Command, Words
-from vmconnect.direct.control import Control
+from vmconnect.direct.control import Control, Reach
+from vmconnect.direct.job import Jobs
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login, Memory
+from vmconnect.direct.named import NamedSession, named_sessions
+from vmconnect.direct.named_call import NamedStatus
 from vmconnect.direct.process import Process
 from vmconnect.direct.pump import Sink
 from vmconnect.direct.result import Result
@@ -147,6 +150,7 @@ class Guest(Channel):
         stderr: Sink | None = None,
         timeout: Deadline | float | None = None,
         on_start: Callable[[Control], object] | None = None,
+        control: Callable[[str, Reach], Control] = Control,
     ) -> Result:
         """Run a command in the guest, and return what it gave.
 
@@ -159,7 +163,8 @@ class Guest(Channel):
         ``stderr`` take bytes as they come; without them they are kept in the result, up to
         256 MiB. A command that is not found gives exit code 127, one that cannot be executed
         126, as the guest's shell says. ``on_start`` is called just before the command is sent,
-        with a `Control` of it, for any thread. What fails before has not reached the guest.
+        with a `Control` of it, for any thread, made by ``control``. What fails before has not
+        reached the guest.
 
         While the channel is lost it waits, for as long as ``timeout`` allows, and a minute
         without one. Raises CommandLostError when the guest goes away meanwhile, DeadlineError
@@ -171,7 +176,7 @@ class Guest(Channel):
         with self.operations.doing("run", argv=prepared.argv) as operation:
             count = ByteCount(operation)
             deadline = Deadline.of(timeout)
-            process = self._start(prepared, deadline, on_start)
+            process = self._start(prepared, deadline, on_start, control)
             result = process.finish(
                 count.sending(stdin), count.receiving(stdout), count.receiving(stderr), deadline
             )
@@ -196,6 +201,21 @@ class Guest(Channel):
         with self.operations.doing("start", argv=prepared.argv):
             return self._start(prepared, Deadline.of(timeout))
 
+    def jobs(self, user: str | None = None) -> Jobs:
+        """Return the background jobs of whom we log in as, or of another user."""
+        return Jobs(self, user)
+
+    def named(self, name: str, *, python: bool = False, user: str | None = None) -> NamedSession:
+        """Return the session of that name: a shell, or a Python, that keeps its state.
+
+        It is one of whom we log in as, or of another user. Raises TargetError for what is no name.
+        """
+        return NamedSession(self, name, kind="python" if python else "shell", user=user)
+
+    def named_sessions(self, user: str | None = None) -> list[NamedStatus]:
+        """Return the named sessions that are there."""
+        return named_sessions(self, user)
+
     def _prepared(
         self, command: Words, env: Mapping[str, str] | None, cwd: str | None, user: str | None
     ) -> Command:
@@ -209,9 +229,11 @@ class Guest(Channel):
         command: Command,
         deadline: Deadline,
         on_start: Callable[[Control], object] | None = None,
+        make_control: Callable[[str, Reach], Control] = Control,
     ) -> Process:
         connection, channel = self._channel(deadline)
-        control = Control(command.mark, functools.partial(self._reach, connection, command.user))
+        reach = functools.partial(self._reach, connection, command.user)
+        control = make_control(command.mark, reach)
 
         def attach(close: Callable[[], None]) -> None:
             control.attach(close)

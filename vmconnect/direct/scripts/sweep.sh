@@ -2,6 +2,7 @@
 #
 #   main  to the process groups that the command runs in, as a terminal's Ctrl-C would be
 #   each  to each of its processes alone
+#   tree  as end, but to none of those that share their session and have another mark
 #   end   the signal to all of its processes, and SIGKILL to those that are left about a second later
 #
 # A process is known by the mark in its first environment, or by being in a session with one that
@@ -36,6 +37,7 @@ marked() {
 
 # Notes in $sessions whose they are, once each.
 note_sessions() {
+    [ "$vmc_what" = end ] || return
     for each in $marked; do
         look "$each" || continue
         case " $sessions $mine " in *" $session "*) continue ;; esac
