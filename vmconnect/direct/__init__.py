@@ -6,13 +6,42 @@
     who we are there: user, keys, password
 `Result`
     what a command gave
+`Script`, `GuestFunction`, `in_guest`
+    a script, and a function, of ours that runs there
 `SshConnection`
     one SSH connection over one stream, paramiko's errors translated
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from vmconnect.direct.guest import Guest
 from vmconnect.direct.login import Login
 from vmconnect.direct.result import Result
 from vmconnect.direct.ssh import SshConnection
 
-__all__ = ["Guest", "Login", "Result", "SshConnection"]
+if TYPE_CHECKING:
+    from vmconnect.direct.guest_function import GuestFunction, in_guest
+    from vmconnect.direct.script import Script
+
+__all__ = [
+    "Guest",
+    "GuestFunction",
+    "Login",
+    "Result",
+    "Script",
+    "SshConnection",
+    "in_guest",
+]
+
+# Whoever runs a command needs none of these.
+_HOMES = {"GuestFunction": "guest_function", "Script": "script", "in_guest": "guest_function"}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

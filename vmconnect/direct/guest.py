@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vmconnect.channel import Channel, ChannelState
 from vmconnect.deadline import Deadline
@@ -28,6 +29,9 @@ from vmconnect.errors import (
 from vmconnect.progress import Progress, Silent
 from vmconnect.secret import Secret
 from vmconnect.streams import Stream
+
+if TYPE_CHECKING:
+    from vmconnect.direct.script import Script
 
 __all__ = ["Guest", "Opener"]
 
@@ -185,6 +189,20 @@ class Guest(Channel):
         connection = self._connection
         if connection is not None:
             connection.prepare()
+
+    def script(
+        self, script: Script | Path | str, arguments: Sequence[str] = (), **options: Any
+    ) -> Result:
+        """Run a script of ours in the guest, and leave nothing of it there; see `run_script`."""
+        from vmconnect.direct.script import run_script
+
+        return run_script(self, script, arguments, **options)
+
+    def call(self, function: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+        """Have the guest's Python call a function of ours; see `GuestFunction.on`."""
+        from vmconnect.direct.guest_function import GuestFunction
+
+        return GuestFunction.of(function).on(self, *args, **kwargs)
 
     def put(
         self,
