@@ -35,6 +35,7 @@ COMMANDS = {
     "power": "turn machines on and off, reset, pause, resume and save them",
     "record": "record what a machine's screen shows, to a file",
     "replay": "show a recording, or make pictures, a video or text of it",
+    "run": "run a script of yours in guests, and leave nothing of it there",
     "screenshot": "write a machine's screen to a PNG file",
     "sessions": "list and close the sessions that are kept open between commands",
     "trust": "list, add and forget the keys that machines are known by",
@@ -44,7 +45,7 @@ COMMANDS = {
 # By this a shell asks for what may follow (argcomplete).
 _ASKING = "_ARGCOMPLETE"
 
-_USAGE_EXIT = {"exec": 255}  # As ssh: every other code is the guest's.
+_USAGE_EXIT = {"exec": 255, "run": 255}  # As ssh: every other code is the guest's.
 
 
 class Parser(argparse.ArgumentParser):
@@ -118,6 +119,8 @@ def _run(name: str, arguments: list[str]) -> int:
         sub.usage_exit = _USAGE_EXIT.get(command, sub.usage_exit)
         if command == name:
             module = importlib.import_module(f"vmconnect.cli.{command.replace('-', '_')}")
+            if hasattr(module, "for_many") and module.for_many(arguments):
+                module = importlib.import_module(f"{module.__name__}_many")
             module.configure(sub)
             arguments = getattr(module, "arrange", list)(arguments)
     if _ASKING in os.environ:

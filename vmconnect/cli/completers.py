@@ -61,6 +61,8 @@ def complete(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     for action in _actions(parser):
         if action.dest == "target":
             action.completer = _complete_target  # type: ignore[attr-defined]
+        elif action.dest in {"targets", "machines", "without"}:
+            action.completer = _complete_machines  # type: ignore[attr-defined]
         elif action.dest == "name" and action.metavar == "NAME":
             action.completer = _complete_checkpoint  # type: ignore[attr-defined]
         elif action.type is Path:
@@ -96,6 +98,20 @@ def _complete_target(prefix: str, **_: Any) -> Completions:
         found |= {each: "" for each in _BEGINNINGS if each.startswith(prefix)}
         found |= _connection_files(prefix)
     return {name: what for name, what in found.items() if name.startswith(prefix)}
+
+
+def _complete_machines(prefix: str, **_: Any) -> Completions:
+    """Return the targets, and the groups of machines, that begin with ``prefix``."""
+    from vmconnect.session.groups import MARK, group_names
+
+    if not prefix.startswith(MARK) and prefix:
+        return _complete_target(prefix)
+    try:
+        groups = {f"{MARK}{name}": "group" for name in group_names()}
+    except VmconnectError:
+        groups = {}
+    found = {} if prefix else _complete_target(prefix)
+    return found | {name: what for name, what in groups.items() if name.startswith(prefix)}
 
 
 def _machines() -> Iterable[Machine]:

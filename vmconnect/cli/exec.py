@@ -14,9 +14,10 @@ from vmconnect.cli.standard import OwnStandard, Standard
 if TYPE_CHECKING:
     from vmconnect.direct import Guest, Result
 
-__all__ = ["arrange", "configure", "run", "run_in"]
+__all__ = ["VALUED", "arrange", "as_json", "configure", "exit_code", "for_many", "run", "run_in"]
 
-_VALUED = {"-l", "-i", "--password-file", "--password-fd", "--wait", "--timeout"}
+VALUED = frozenset({"-l", "-i", "--password-file", "--password-fd", "--wait", "--timeout"})
+"""Those of the options that have a value."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Each COMMAND word reaches the guest as one argument; for shell syntax say "
         "sh -c '...'. The exit code is the command's, 128 + N when signal N ended it, and 255 "
-        "when vmconnect itself failed."
+        "when vmconnect itself failed. With -m MACHINES or --all before the command, and no "
+        "TARGET, it runs on many: see vmconnect exec --all --help."
     )
     parser.add_argument("target", metavar="TARGET", help="the machine")
     add_login_options(parser)
@@ -49,13 +51,26 @@ def arrange(arguments: list[str]) -> list[str]:
         word = arguments[place]
         if word == "--":
             break
-        if word in _VALUED:
+        if word in VALUED:
             next(words, None)
         elif not word.startswith("-") or word == "-":
             if target_seen:
                 return [*arguments[:place], "--", *arguments[place:]]
             target_seen = True
     return arguments
+
+
+def for_many(arguments: list[str]) -> bool:
+    """Return whether it is for many machines: `vmconnect.cli.exec_many` then reads the rest."""
+    words = iter(arguments[arguments.index("exec") + 1 :])
+    for word in words:
+        if word in VALUED:
+            next(words, None)
+        elif word.startswith(("-m", "--all")):
+            return True
+        elif word == "--" or not word.startswith("-"):
+            break
+    return False
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -85,13 +100,14 @@ def run_in(
         on_start=on_start,
     )
     if arguments.json:
-        standard.output(json.dumps(_as_json(machine, result)).encode() + b"\n")
+        standard.output(json.dumps(as_json(machine, result)).encode() + b"\n")
     elif result.signal:
         standard.say(f"the command was ended by SIG{result.signal}")
-    return _exit_code(result)
+    return exit_code(result)
 
 
-def _exit_code(result: Result) -> int:
+def exit_code(result: Result) -> int:
+    """Return the exit code that tells of a command's end."""
     if result.exit_code is not None:
         return result.exit_code
     import signal
@@ -100,7 +116,8 @@ def _exit_code(result: Result) -> int:
     return 128 + number if isinstance(number, signal.Signals) else 255
 
 
-def _as_json(machine: str, result: Result) -> dict[str, object]:
+def as_json(machine: str, result: Result) -> dict[str, object]:
+    """Return a command's result as the fields of a JSON object."""
     fields: dict[str, object] = {
         "machine": machine,
         "argv": list(result.argv),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -67,7 +68,7 @@ class Fleet:
     ``accept_host_key`` is called with the machine too, from one thread at a time. What a person
     is asked is asked once for all (`SharedAnswers`), by ``ask``.
     With ``keep`` guests stay logged in to until the fleet is closed; without, until their work is
-    done. For any thread.
+    done. ``on_login`` is called with what a machine is called and its guest. For any thread.
     """
 
     def __init__(
@@ -84,12 +85,14 @@ class Fleet:
         login_timeout: float | None = 30.0,
         wait: bool = False,
         keep: bool = False,
+        on_login: Callable[[str, Guest], object] | None = None,
     ):
         if throttle < 1:
             raise TargetError(f"work cannot be done on {throttle} machines at once")
         self.selection = selection
         self.throttle = throttle
         self._keep = keep
+        self._on_login = on_login
         self._accept = accept_host_key
         self._accepting = threading.Lock()
         self._trust = TrustStore()
@@ -124,8 +127,8 @@ class Fleet:
                 if not self._keep:
                     member.close()
 
-        known = [
-            Outcome[T](str(error.machine), None, None, error) for error in self.selection.errors
+        known: list[Outcome[T]] = [
+            Outcome(str(error.machine), None, None, error) for error in self.selection.errors
         ]
         return Sweep(self.members, do, self.throttle, known)
 
@@ -145,17 +148,8 @@ class Fleet:
         written, from several threads; without them it is kept in the results. ``options`` are
         those of `Guest.run`.
         """
-
-        def run(member: Member) -> Result:
-            return member.run(
-                argv,
-                stdin=stdin() if callable(stdin) else stdin,
-                stdout=stdout and functools.partial(stdout, member.label),
-                stderr=stderr and functools.partial(stderr, member.label),
-                **options,
-            )
-
-        return self.each(run)
+        streams = _streams(stdin, stdout, stderr)
+        return self.each(lambda member: member.run(argv, **streams(member), **options))
 
     def script(
         self,
@@ -163,6 +157,8 @@ class Fleet:
         arguments: Sequence[str] = (),
         *,
         stdin: bytes | Input | None = None,
+        stdout: Sink | None = None,
+        stderr: Sink | None = None,
         **options: Any,
     ) -> Sweep[Result]:
         """Run a script of ours in every guest, and leave nothing of it there; else as `run`.
@@ -172,10 +168,9 @@ class Fleet:
         from vmconnect.direct.script import Script, run_script
 
         read = script if isinstance(script, Script) else Script.read(script)
+        streams = _streams(stdin, stdout, stderr)
         return self.each(
-            lambda member: run_script(
-                member, read, arguments, stdin() if callable(stdin) else stdin, **options
-            )
+            lambda member: run_script(member, read, arguments, **streams(member), **options)
         )
 
     def call(self, function: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Sweep[Any]:
@@ -194,6 +189,11 @@ class Fleet:
         """Ask whether a key that was never seen is the machine's: one question at a time."""
         with self._accepting:
             return self._accept(machine, key)
+
+    def logged_in(self, label: str, guest: Guest) -> None:
+        """Tell of a login."""
+        if self._on_login is not None:
+            self._on_login(label, guest)
 
     def session(self, machine: Machine) -> Session:
         """Return a new session with one of the machines."""
@@ -248,6 +248,7 @@ class Member:
         guest = self._log_in(session, self._fleet)
         with self._lock:
             self._guest = guest
+        self._fleet.logged_in(self.label, guest)
         return guest
 
     def run(self, argv: Sequence[str], **options: Any) -> Result:
@@ -278,8 +279,24 @@ class Member:
         with self._lock:
             self._cut, hang_up = True, self._hang_up
         if hang_up is not None:
-            hang_up()
+            with contextlib.suppress(Exception):  # The connection may be gone already.
+                hang_up()
         self.close()
+
+
+def _streams(
+    stdin: bytes | Input | None, stdout: Sink | None, stderr: Sink | None
+) -> Callable[[Member], dict[str, Any]]:
+    """Return how each member's command gets its own input, and outputs that know whose they are."""
+
+    def of(member: Member) -> dict[str, Any]:
+        return {
+            "stdin": stdin() if callable(stdin) else stdin,
+            "stdout": stdout and functools.partial(stdout, member.label),
+            "stderr": stderr and functools.partial(stderr, member.label),
+        }
+
+    return of
 
 
 def _log_in(session: Session, fleet: Fleet, **options: Any) -> Guest:

@@ -34,7 +34,7 @@ class Selection:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What each is called among the others, by its ``target``: its name, if that is its alone."""
+        """What each is called among the others, by its ``target``: its name where it can be."""
         bearers = Counter(machine.name for machine in self.machines)
         return {
             each.target: each.name if bearers[each.name] == 1 else each.target

@@ -86,22 +86,29 @@ class Sweep(Generic[T]):
         with self._lock:
             return [place.label for place in self._running]
 
+    @property
+    def over(self) -> bool:
+        """Whether all outcomes have been taken."""
+        return self._left == 0
+
     def __iter__(self) -> Iterator[Outcome[T]]:
         """Give the outcomes that have not been taken yet, as they come."""
         while (outcome := self.next()) is not None:
             yield outcome
 
-    def next(self) -> Outcome[T] | None:
-        """Wait for the next outcome and return it; None when all have been taken."""
+    def next(self, timeout: float | None = None) -> Outcome[T] | None:
+        """Wait for the next outcome and return it; None if there is none in time, or no more."""
         with self._lock:
             if not self._left:
                 return None
             self._left -= 1
         try:
-            return self._news.get()
-        except BaseException:
+            return self._news.get(timeout=timeout)
+        except BaseException as error:
             with self._lock:
                 self._left += 1
+            if isinstance(error, queue.Empty):
+                return None
             raise
 
     def cancel(self) -> None:
