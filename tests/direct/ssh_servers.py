@@ -29,7 +29,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.hypervisor import GuestNote, Machine
 from vmconnect.streams import HybridVsock
 
-__all__ = ["SshServers", "ssh_servers"]
+__all__ = ["SshServers", "new_key", "ssh_servers"]
 
 _SSHD = "/usr/sbin/sshd"
 
@@ -89,8 +89,7 @@ def ssh_servers(directory: Path, count: int) -> Iterator[SshServers]:
     """Serve that many machines' SSH servers from a process of their own."""
     servers = SshServers(directory, count)
     for name in ("host_key", "user_key"):
-        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)]
-        subprocess.run(words, check=True)
+        new_key(directory / name)
     servers.configure()
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd confines itself
@@ -109,6 +108,13 @@ def ssh_servers(directory: Path, count: int) -> Iterator[SshServers]:
         process.stdin.close()
         process.stdout.close()
         process.wait(Deadline(60).remaining())
+
+
+def new_key(path: Path, passphrase: str = "") -> str:
+    """Make a key, and return its public line."""
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "a test's", "-f"]
+    subprocess.run([*words, str(path)], check=True)
+    return path.with_name(f"{path.name}.pub").read_text()
 
 
 def _name(number: int) -> str:

@@ -14,10 +14,24 @@ from vmconnect.cli.standard import OwnStandard, Standard
 if TYPE_CHECKING:
     from vmconnect.direct import Guest, Result
 
-__all__ = ["VALUED", "arrange", "as_json", "configure", "exit_code", "for_many", "run", "run_in"]
+__all__ = [
+    "VALUED",
+    "VALUED_OF_MANY",
+    "arrange",
+    "as_json",
+    "configure",
+    "exit_code",
+    "for_many",
+    "run",
+    "run_in",
+]
 
 VALUED = frozenset({"-l", "-i", "--password-file", "--password-fd", "--wait", "--timeout"})
 """Those of the options that have a value."""
+
+
+VALUED_OF_MANY = frozenset({"-m", "--except", "--throttle"})
+"""Those that there are only for many machines."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -64,10 +78,10 @@ def for_many(arguments: list[str]) -> bool:
     """Return whether it is for many machines: `vmconnect.cli.exec_many` then reads the rest."""
     words = iter(arguments[arguments.index("exec") + 1 :])
     for word in words:
-        if word in VALUED:
-            next(words, None)
-        elif word.startswith(("-m", "--all")):
+        if word.startswith(("-m", "--all")):
             return True
+        if word in VALUED | VALUED_OF_MANY:
+            next(words, None)
         elif word == "--" or not word.startswith("-"):
             break
     return False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from vmconnect.cli.exec import VALUED as VALUED_OF_ONE
+from vmconnect.cli.exec import VALUED, VALUED_OF_MANY
 from vmconnect.cli.login import add_login_options
-from vmconnect.cli.many import EXIT_CODES, VALUED, add_options, sweep
+from vmconnect.cli.many import EXIT_CODES, add_options, sweep
 
 __all__ = ["arrange", "configure", "run"]
 
@@ -33,7 +33,7 @@ def arrange(arguments: list[str]) -> list[str]:
         word = arguments[place]
         if word == "--":
             break
-        if word in VALUED | VALUED_OF_ONE:
+        if word in VALUED | VALUED_OF_MANY:
             next(words, None)
         elif not word.startswith("-"):
             return [*arguments[:place], "--", *arguments[place:]]

@@ -27,10 +27,7 @@ from vmconnect.session.selection import Selection, select
 if TYPE_CHECKING:
     from vmconnect.direct import Guest, Result
 
-__all__ = ["EXIT_CODES", "VALUED", "add_options", "sweep"]
-
-VALUED = frozenset({"-m", "--except", "--throttle"})
-"""Those of the options that have a value."""
+__all__ = ["EXIT_CODES", "add_options", "sweep"]
 
 EXIT_CODES = (
     "On many machines the exit code is 0 if the command gave 0 on all, 1 if it gave another on "
@@ -132,8 +129,11 @@ def _follow(
             if summary.interrupted:
                 raise
             summary.interrupted = True
+            questions.close()
             sweep.cancel()
             continue
+        if screen.left:
+            raise BrokenPipeError
         if outcome is None:
             if sweep.over:
                 return

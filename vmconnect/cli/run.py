@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vmconnect.cli import exec as exec_one
 from vmconnect.cli.login import add_login_options, open_guest
-from vmconnect.cli.many import EXIT_CODES, VALUED, add_options, sweep
+from vmconnect.cli.many import EXIT_CODES, add_options, sweep
 from vmconnect.cli.standard import OwnStandard
 from vmconnect.errors import TargetError
 from vmconnect.hypervisor.lookup import is_pattern
@@ -56,7 +56,7 @@ def arrange(arguments: list[str]) -> list[str]:
     others: list[str] = []
     words = iter(before)
     for word in words:
-        if word in exec_one.VALUED | VALUED | {"--interpreter"}:
+        if word in exec_one.VALUED | exec_one.VALUED_OF_MANY | {"--interpreter"}:
             options += [word, *[value for value in [next(words, None)] if value is not None]]
         else:
             (options if word.startswith("-") and word != "-" else others).append(word)

@@ -36,6 +36,8 @@ class Screen:
         # What goes to the terminal has to go above the line.
         self._above = [False, *(self._shown and os.isatty(number) for number in (1, 2))]
         self._progress: Progress | None = None
+        self.left = False
+        """Whether somebody has left who read what was written."""
 
     def write(self, number: int, data: bytes) -> None:
         """Write whole lines to a descriptor, 1 or 2; raises BrokenPipeError if nobody reads it."""
@@ -45,8 +47,12 @@ class Screen:
                 self._progress.console.out(text, end="", highlight=False)
                 return
             view = memoryview(data)
-            while view:
-                view = view[os.write(number, view) :]
+            try:
+                while view:
+                    view = view[os.write(number, view) :]
+            except BrokenPipeError:
+                self.left = True
+                raise
 
     def update(self, done: int, failed: int, running: Sequence[str]) -> None:
         """Tell how far they are."""

@@ -11,17 +11,17 @@ __all__ = ["reading_call", "reading_script"]
 _READ = """\
     import os, sys
     data = b""
-    while len(data) < {size}:
-        more = os.read(0, {size} - len(data))
+    while len(data) < @SIZE@:
+        more = os.read(0, @SIZE@ - len(data))
         if not more:
             sys.exit(255)
         data += more
 """
 
 # The script becomes what __main__ is, with nothing of ours in it.
-_SCRIPT = f"""\
+_SCRIPT = """\
 def start():
-{_READ}
+@READ@
     del globals()["start"]
     name = sys.argv[0] = sys.argv.pop(1)
     return compile(data, name, "exec")
@@ -29,11 +29,11 @@ exec(start())
 """
 
 # The result alone is on the standard output: what the function prints goes to standard error.
-_CALL = f"""\
+_CALL = """\
 def start():
-{_READ}
+@READ@
     del globals()["start"]
-    import importlib, json, linecache, traceback
+    import __future__, importlib, json, linecache, traceback
     out = os.dup(1)
     os.dup2(2, 1)
     try:
@@ -42,15 +42,18 @@ def start():
         linecache.cache[name] = len(source), None, source.splitlines(True), name
         for bound, module in call["imports"].items():
             globals()[bound] = importlib.import_module(module)
-        exec(compile(source, name, "exec"), globals())
+        # What annotations name may be nothing that is known here.
+        later = getattr(__future__, "annotations", None)
+        flags = later.compiler_flag if later else 0
+        exec(compile(source, name, "exec", flags), globals())
         answer = json.dumps(
-            {{"result": globals()[call["name"]](*call["args"], **call["kwargs"])}}
+            {"result": globals()[call["name"]](*call["args"], **call["kwargs"])}
         )
     except BaseException:
         kind, error, trace = sys.exc_info()
         text = "".join(traceback.format_exception(kind, error, trace.tb_next))
         last = traceback.format_exception_only(kind, error)[-1].strip()
-        answer = json.dumps({{"error": kind.__name__, "message": last, "traceback": text}})
+        answer = json.dumps({"error": kind.__name__, "message": last, "traceback": text})
     sys.stdout.flush()
     with os.fdopen(out, "wb") as file:
         file.write(answer.encode())
@@ -60,9 +63,13 @@ start()
 
 def reading_script(size: int) -> str:
     """Return the program that reads a script of so many bytes and becomes it."""
-    return _SCRIPT.format(size=size)
+    return _reading(size, _SCRIPT)
 
 
 def reading_call(size: int) -> str:
     """Return the program that reads what to call, so many bytes of JSON, and answers in JSON."""
-    return _CALL.format(size=size)
+    return _reading(size, _CALL)
+
+
+def _reading(size: int, program: str) -> str:
+    return program.replace("@READ@\n", _READ).replace("@SIZE@", str(size))

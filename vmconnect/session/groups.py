@@ -22,8 +22,6 @@ __all__ = ["MARK", "expanded", "group_names", "groups_path"]
 MARK = "@"
 """What a group's name has before it where targets have none."""
 
-_MOST_TARGETS = 100_000
-
 
 def groups_path() -> Path:
     """Return where the groups are, if there are any."""
@@ -41,16 +39,19 @@ def expanded(texts: list[str] | tuple[str, ...]) -> list[str]:
     Raises TargetError for a group that does not exist or is in itself, and ResourceError when the
     file cannot be read, or is not as it should be.
     """
+    groups = _groups() if any(text.startswith(MARK) for text in texts) else {}
     found: dict[str, None] = {}
+    done: set[str] = set()
     for text in texts:
-        for each in _members(text, ()):
+        for each in _members(text, groups, (), done):
             found[each] = None
-            if len(found) > _MOST_TARGETS:
-                raise ResourceError(f"{groups_path()} names more than {_MOST_TARGETS} targets")
     return list(found)
 
 
-def _members(text: str, within: tuple[str, ...]) -> Iterator[str]:
+def _members(
+    text: str, groups: dict[str, list[str]], within: tuple[str, ...], done: set[str]
+) -> Iterator[str]:
+    """Give what a text means; nothing for a group of which all has been given."""
     if not text.startswith(MARK):
         yield text
         return
@@ -58,12 +59,13 @@ def _members(text: str, within: tuple[str, ...]) -> Iterator[str]:
     if name in within:
         chain = " > ".join([*within[within.index(name) :], name])
         raise TargetError(f"the group {name} is in itself: {chain}", hint=f"mend {groups_path()}")
-    groups = _groups()
     if name not in groups:
         known = ", ".join(sorted(groups)) or "none"
         raise TargetError(f"there is no group {name!r}", hint=f"{groups_path()} has: {known}")
-    for each in groups[name]:
-        yield from _members(each, (*within, name))
+    if name not in done:
+        for each in groups[name]:
+            yield from _members(each, groups, (*within, name), done)
+        done.add(name)
 
 
 def _groups() -> dict[str, list[str]]:
