@@ -105,10 +105,10 @@ def test_what_is_for_one_machine_as_ever(words: str) -> None:
 @pytest.mark.parametrize(
     ("words", "arranged"),
     [
-        ("run x.sh web01", "run -- x.sh web01"),
-        ("run -l ann x.sh -q web01 --json @db", "run -l ann -q --json -- x.sh web01 @db"),
-        ("run x.sh web01 -- -a -- b", "run --argument=-a --argument=-- --argument=b -- x.sh web01"),
-        ("run --all x.sh --interpreter bash", "run --all --interpreter bash -- x.sh"),
+        ("run x.sh web01", "run x.sh web01"),
+        ("run -l ann x.sh -q web01 --json @db", "run -l ann -q --json x.sh web01 @db"),
+        ("run x.sh web01 -- -a -- b", "run --argument=-a --argument=-- --argument=b x.sh web01"),
+        ("run --all x.sh --interpreter bash", "run --all --interpreter bash x.sh"),
         ("run --timeout", "run --timeout"),
     ],
 )

@@ -22,6 +22,8 @@ __all__ = ["complete", "words_before"]
 # A person waits, key in hand: what has not answered by then is left out.
 _PATIENCE_SECONDS = 1.0
 
+_WORD_BREAKS = "_ARGCOMPLETE_COMP_WORDBREAKS"
+
 _SOCKET_FORMS = ("qemu:", "ch:", "fc:", "vnc+unix:", "vsock-mux")
 _LIBVIRT_FORMS = ("libvirt:///", "qemu:///")
 _LIBVIRT_PATHS = ("system/", "session/")
@@ -44,12 +46,16 @@ Completions = dict[str, str]
 
 def words_before(commands: Iterable[str]) -> list[str]:
     """Return the words before the one that a shell asks about, from the command's name on."""
-    line = os.environ.get("COMP_LINE", "")
-    before = line[: int(os.environ.get("COMP_POINT") or len(line))]
+    before = _line_before()
     words = before.split()
     if before[-1:].strip():
         words.pop()
     return words[next((n for n, word in enumerate(words) if word in commands), len(words)) :]
+
+
+def _line_before() -> str:
+    line = os.environ.get("COMP_LINE", "")
+    return line[: int(os.environ.get("COMP_POINT") or len(line))]
 
 
 def complete(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
@@ -67,6 +73,10 @@ def complete(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
             action.completer = _complete_checkpoint  # type: ignore[attr-defined]
         elif action.type is Path:
             action.completer = argcomplete.FilesCompleter()  # type: ignore[attr-defined]
+    if _line_before().rpartition(" ")[2].startswith("@"):
+        # bash says that @ parts words, and at the beginning of one does not do so.
+        parting = os.environ.get(_WORD_BREAKS, "")
+        os.environ[_WORD_BREAKS] = parting.replace("@", "")
     argcomplete.autocomplete(
         parser,
         always_complete_options=False,

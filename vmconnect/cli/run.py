@@ -60,12 +60,8 @@ def arrange(arguments: list[str]) -> list[str]:
             options += [word, *[value for value in [next(words, None)] if value is not None]]
         else:
             (options if word.startswith("-") and word != "-" else others).append(word)
-    return [
-        *arguments[:start],
-        *options,
-        *(f"--argument={word}" for word in given),
-        *(["--", *others] if others else []),
-    ]
+    after = [f"--argument={word}" for word in given]
+    return [*arguments[:start], *options, *after, *others]
 
 
 def run(arguments: argparse.Namespace) -> int:

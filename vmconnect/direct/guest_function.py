@@ -22,7 +22,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, overload
 
 from vmconnect.direct.pump import Sink
 from vmconnect.direct.python_start import reading_call
@@ -118,8 +118,12 @@ class GuestFunction:
         return GuestError(f"its Python ended {how} and gave no result", hint=said or None)
 
 
+@overload
+def in_guest(function: Callable[..., Any], /) -> GuestFunction: ...
+@overload
+def in_guest(**options: Any) -> Callable[[Callable[..., Any]], GuestFunction]: ...
 def in_guest(
-    function: Callable[..., Any] | None = None, **options: Any
+    function: Callable[..., Any] | None = None, /, **options: Any
 ) -> GuestFunction | Callable[[Callable[..., Any]], GuestFunction]:
     """Make a function one that guests can call: a decorator, with `GuestFunction`'s options.
 
