@@ -5,7 +5,7 @@ guests have it. Whole processes in turns; the sshds' own time is not counted. ss
 sshd by 127.0.0.1, so that no proxy is to be paid; once as it comes, once with the key exchange that
 paramiko takes, as OpenSSH 9's own (sntrup761) costs much more. ::
 
-    python -m bench.fanout [--machines N] [--rounds N] [--many N] [--plot FILE.png]
+    python -m bench.fanout [--machines N] [--rounds N] [--many N] [--json FILE] [--plot FILE.png]
 
 ``--many`` machines are then run over once, by ours alone, for the memory that it takes.
 """
@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--machines", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--many", type=int, default=1000)
+    parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     arguments = parser.parse_args()
     figures: list[Figure] = []
@@ -149,6 +150,9 @@ def main() -> None:
             settle(servers)
             figures = beside_ssh(servers, arguments.rounds)
         print(table(figures))
+    if arguments.json:
+        rows = [{**vars(figure), "median": figure.median} for figure in figures]
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
     for count in (arguments.machines, arguments.many) if arguments.many else ():
         with (
             tempfile.TemporaryDirectory(prefix="vmc-") as name,

@@ -100,11 +100,24 @@ def test_the_first_line_tells_what_runs_it_or_else_the_suffix(
     assert Script.of(text, "some.py", "bash -x").interpreter == ("bash", "-x")
 
 
+@given(st.binary(max_size=60))
+def test_any_first_line_names_something_or_nothing(line: bytes) -> None:
+    try:
+        script = Script.of(b"#!" + line, "x")
+    except TargetError:
+        return
+    assert script.interpreter[0]
+    argv, _ = script.prepared()
+    assert all("\0" not in word for word in argv)
+
+
 def test_what_is_no_script(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="says what runs notes"):
         Script.of(b"hello", "notes")
     with pytest.raises(TargetError, match="no text"):
         Script.of(b"#!/bin/sh\n\0", "x.sh")
+    with pytest.raises(TargetError, match="is no command: No closing quotation"):
+        Script.of(b"hello", "notes", "sh -c 'x")
     with pytest.raises(ResourceError, match="larger than 16 MiB"):
         Script.of(b"#" * (16 << 20) + b"\n", "x.sh")
     with pytest.raises(ResourceError, match="No such file"):

@@ -19,6 +19,7 @@ _HEADS = ("MACHINE", "RESULT", "TOOK", "")
 _MOST_ROWS = 40
 
 _OK, _FAILED = "ok", "failed"
+_ORDER = (_OK, _FAILED, "error", "cut off", "not begun")
 _NOT_RUN, _INTERRUPTED = 255, 130
 
 
@@ -27,7 +28,8 @@ def verdict_of(outcome: Outcome[Result]) -> str:
     result = outcome.result
     if result is None:
         # Of those the message says it all: cut off, or not begun.
-        return outcome.error.message if isinstance(outcome.error, ClosedError) else "error"
+        message = outcome.error.message if isinstance(outcome.error, ClosedError) else ""
+        return message if message in _ORDER else "error"
     if result.signal:
         return f"SIG{printable(result.signal)}"
     return _OK if result.ok else f"exit code {result.exit_code}"
@@ -75,7 +77,8 @@ class Summary:
             rows = [row for row in rows if row[1] != _OK]
         if rows:
             print_table([_HEADS, *rows], sys.stderr)
-        told = ", ".join(f"{count} {what}" for what, count in self._counts.most_common())
+        counts = sorted(self._counts.items(), key=lambda each: _ORDER.index(each[0]))
+        told = ", ".join(f"{count} {what}" for what, count in counts)
         noun = "machine" if self.total == 1 else "machines"
         left = f"; {len(skipped)} skipped, off or with no vsock" if skipped else ""
         text = f"{self.total} {noun}: {told}, in {seconds:.1f} s{left}"

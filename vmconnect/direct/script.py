@@ -95,7 +95,10 @@ class Script:
             raise ResourceError(f"{name} is larger than {_MOST_BYTES >> 20} MiB")
         if b"\0" in text:
             raise TargetError(f"{name} is no script: it is no text", hint="copy it into the guest")
-        words = tuple(shlex.split(interpreter)) if interpreter else _first_line(text)
+        try:
+            words = tuple(shlex.split(interpreter)) if interpreter else _first_line(text)
+        except ValueError as error:
+            raise TargetError(f"{interpreter!r} is no command: {error}") from error
         words = words or _BY_SUFFIX.get(PurePosixPath(name).suffix.lower(), ())
         if not words:
             raise TargetError(

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -127,6 +128,7 @@ class Fleet:
                 if not self._keep:
                     member.close()
 
+        import_module("vmconnect.direct")  # Once, rather than in all threads at the same time.
         known: list[Outcome[T]] = [
             Outcome(str(error.machine), None, None, error) for error in self.selection.errors
         ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
-from vmconnect.errors import ClosedError, VmconnectError
+from vmconnect.errors import ClosedError, ResourceError, VmconnectError
 
 __all__ = ["Outcome", "Place", "Sweep"]
 
@@ -78,7 +78,12 @@ class Sweep(Generic[T]):
         self._left = self.total
         for number in range(min(throttle, len(places))):
             name = f"vmconnect sweep {number}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, name=name, daemon=True).start()
+            except RuntimeError as error:  # The system has no more; those that run do it all.
+                if not number:
+                    raise ResourceError("the system lets us have no thread") from error
+                break
 
     @property
     def running(self) -> list[str]:
