@@ -21,6 +21,7 @@ import pytest
 from tests.direct.ssh_servers import SshServers, new_key, ssh_servers
 from vmconnect.cli import exec as exec_one
 from vmconnect.cli import exec_many, run
+from vmconnect.cli.command_line import Parser
 from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoMachine
 
@@ -85,6 +86,16 @@ def vmconnect(
 def test_where_a_command_for_many_begins(words: str, arranged: str) -> None:
     assert exec_one.for_many(words.split())
     assert exec_many.arrange(words.split()) == arranged.split()
+
+
+@pytest.mark.parametrize(
+    "words", ["exec -m web01 run that", "exec --all run that", "exec -l ann -mweb01 run that"]
+)
+def test_the_broker_which_knows_of_one_machine_does_not_take_it_for_that(words: str) -> None:
+    parser = Parser()
+    exec_one.configure(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(exec_one.arrange(words.split())[1:])
 
 
 @pytest.mark.parametrize(
