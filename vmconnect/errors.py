@@ -36,6 +36,7 @@
     |   +-- MachineReplacedError    another machine is where this one was
     +-- HypervisorError             the hypervisor refused a command
     +-- GuestError                  the guest refused a request
+    |   +-- GuestPythonError        a function of ours raised something there
 
 Foreign exceptions (OSError, paramiko's, json's) are translated where they are met, with the
 original as ``__cause__``; none leaves the public API.
@@ -58,6 +59,7 @@ __all__ = [
     "DeadlineError",
     "DisplayError",
     "GuestError",
+    "GuestPythonError",
     "HostKeyChangedError",
     "HostKeyUnknownError",
     "HypervisorError",
@@ -311,3 +313,16 @@ class HypervisorError(VmconnectError):
 
 class GuestError(VmconnectError):
     """The guest understood a request and refused it."""
+
+
+class GuestPythonError(GuestError):
+    """A function that a guest's Python called has raised something.
+
+    ``kind`` is the name of the exception's class; ``traceback`` is as that Python prints it. Both
+    are the guest's word.
+    """
+
+    def __init__(self, message: str, *, kind: str, traceback: str, machine: str | None = None):
+        super().__init__(message, machine=machine)
+        self.kind = kind
+        self.traceback = traceback

@@ -16,7 +16,7 @@ from typing import Any
 from vmconnect.errors import ResourceError
 from vmconnect.paths import config_directory
 
-__all__ = ["section", "sections", "settings_path"]
+__all__ = ["read_toml", "section", "sections", "settings_path"]
 
 _MOST_BYTES = 1 << 20
 
@@ -41,7 +41,7 @@ def sections() -> dict[str, Any]:
     stamp = (str(path), info.st_mtime_ns, info.st_ino)
     if stamp not in _read:
         _read.clear()
-        _read[stamp] = _load(path)
+        _read[stamp] = read_toml(path)
     return _read[stamp]
 
 
@@ -58,7 +58,8 @@ def section(name: str) -> dict[str, Any]:
 _read: dict[tuple[str, int, int], dict[str, Any]] = {}
 
 
-def _load(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a file of TOML says; raises ResourceError if it cannot be read, or is none."""
     import tomllib  # Most have no settings.
 
     try:

@@ -105,9 +105,12 @@ def terminal(shell: str) -> Iterator[Terminal]:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_shell_completes(directory: Path, shell: str) -> None:
+def test_a_shell_completes(directory: Path, shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (directory / "disc.iso").touch()
     (directory / "console.vv").touch()
+    (directory / "vmconnect").mkdir()
+    (directory / "vmconnect" / "groups.toml").write_text('site = ["web01"]\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(directory))
     machines = (qemu(directory, name) for name in ("web01", "db-a", "db-b"))
     with contextlib.ExitStack() as stack:
         for machine in machines:
@@ -117,6 +120,13 @@ def test_a_shell_completes(directory: Path, shell: str) -> None:
             screen.completes("vmconnect exec we", r"vmconnect exec web01 ")
             # The first two make it db-, the next shows what there is.
             screen.completes("vmconnect exec d", r"(?s)exec db-.*(db-a.*db-b|db-b.*db-a)", keys=3)
+            screen.completes("vmconnect exec -m we", r"exec -m web01 ")
+            screen.completes("vmconnect exec --all --thr", r"exec --all --throttle ")
+            screen.completes("vmconnect run disc.iso we", r"run disc.iso web01 ")
+            screen.completes("vmconnect run dis", r"run disc\.iso ")
+            screen.completes(
+                "vmconnect run disc.iso @si", r"run disc\.iso @(si\x08\x08\x08@)?site "
+            )
             screen.completes("vmconnect power web01 shut", r"power web01 shutdown ")
             screen.completes("vmconnect exec --accept", r"exec --accept-new-host-key ")
             screen.completes("vmconnect checkpoint app", r"checkpoint apply ")

@@ -39,6 +39,7 @@ COMMANDS = {
     "proxy": "join standard input and output to a guest's SSH server, for ssh's ProxyCommand",
     "record": "record what a machine's screen shows, to a file",
     "replay": "show a recording, or make pictures, a video or text of it",
+    "run": "run a script of yours in guests, and leave nothing of it there",
     "screenshot": "write a machine's screen to a PNG file",
     "sessions": "list and close the sessions that are kept open between commands",
     "shell": "open a shell in a machine's guest, on this terminal",
@@ -50,7 +51,8 @@ COMMANDS = {
 # By this a shell asks for what may follow (argcomplete).
 _ASKING = "_ARGCOMPLETE"
 
-_USAGE_EXIT = {"exec": 255, "proxy": 255, "shell": 255}  # As ssh: other codes are the guest's.
+# As ssh: every other code is the guest's.
+_USAGE_EXIT = {"exec": 255, "proxy": 255, "run": 255, "shell": 255}
 
 
 class Parser(argparse.ArgumentParser):
@@ -124,6 +126,8 @@ def _run(name: str, arguments: list[str]) -> int:
         sub.usage_exit = _USAGE_EXIT.get(command, sub.usage_exit)
         if command == name:
             module = importlib.import_module(f"vmconnect.cli.{command.replace('-', '_')}")
+            if hasattr(module, "for_many") and module.for_many(arguments):
+                module = importlib.import_module(f"{module.__name__}_many")
             module.configure(sub)
             arguments = getattr(module, "arrange", list)(arguments)
     if _ASKING in os.environ:

@@ -22,6 +22,8 @@ __all__ = ["complete", "words_before"]
 # A person waits, key in hand: what has not answered by then is left out.
 _PATIENCE_SECONDS = 1.0
 
+_WORD_BREAKS = "_ARGCOMPLETE_COMP_WORDBREAKS"
+
 _SOCKET_FORMS = ("qemu:", "ch:", "fc:", "vnc+unix:", "vsock-mux")
 _LIBVIRT_FORMS = ("libvirt:///", "qemu:///")
 _LIBVIRT_PATHS = ("system/", "session/")
@@ -44,12 +46,16 @@ Completions = dict[str, str]
 
 def words_before(commands: Iterable[str]) -> list[str]:
     """Return the words before the one that a shell asks about, from the command's name on."""
-    line = os.environ.get("COMP_LINE", "")
-    before = line[: int(os.environ.get("COMP_POINT") or len(line))]
+    before = _line_before()
     words = before.split()
     if before[-1:].strip():
         words.pop()
     return words[next((n for n, word in enumerate(words) if word in commands), len(words)) :]
+
+
+def _line_before() -> str:
+    line = os.environ.get("COMP_LINE", "")
+    return line[: int(os.environ.get("COMP_POINT") or len(line))]
 
 
 def complete(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
@@ -61,10 +67,16 @@ def complete(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     for action in _actions(parser):
         if action.dest == "target":
             action.completer = _complete_target  # type: ignore[attr-defined]
+        elif action.dest in {"targets", "machines", "without"}:
+            action.completer = _complete_machines  # type: ignore[attr-defined]
         elif action.dest == "name" and action.metavar == "NAME":
             action.completer = _complete_checkpoint  # type: ignore[attr-defined]
         elif action.type is Path:
             action.completer = argcomplete.FilesCompleter()  # type: ignore[attr-defined]
+    if _line_before().rpartition(" ")[2].startswith("@"):
+        # bash says that @ parts words, and at the beginning of one does not do so.
+        parting = os.environ.get(_WORD_BREAKS, "")
+        os.environ[_WORD_BREAKS] = parting.replace("@", "")
     argcomplete.autocomplete(
         parser,
         always_complete_options=False,
@@ -96,6 +108,20 @@ def _complete_target(prefix: str, **_: Any) -> Completions:
         found |= {each: "" for each in _BEGINNINGS if each.startswith(prefix)}
         found |= _connection_files(prefix)
     return {name: what for name, what in found.items() if name.startswith(prefix)}
+
+
+def _complete_machines(prefix: str, **_: Any) -> Completions:
+    """Return the targets, and the groups of machines, that begin with ``prefix``."""
+    from vmconnect.session.groups import MARK, group_names
+
+    if not prefix.startswith(MARK) and prefix:
+        return _complete_target(prefix)
+    try:
+        groups = {f"{MARK}{name}": "group" for name in group_names()}
+    except VmconnectError:
+        groups = {}
+    found = {} if prefix else _complete_target(prefix)
+    return found | {name: what for name, what in groups.items() if name.startswith(prefix)}
 
 
 def _machines() -> Iterable[Machine]:

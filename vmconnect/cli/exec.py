@@ -7,12 +7,12 @@ import base64
 import functools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmconnect.cli.exit_code import exit_code
 from vmconnect.cli.login import add_login_options, open_guest
 from vmconnect.cli.standard import OwnStandard, Standard
+from vmconnect.cli.surroundings import add_surroundings, given_environment
 from vmconnect.errors import TargetError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -20,14 +20,29 @@ if TYPE_CHECKING:
     from vmconnect.direct.command import Words
     from vmconnect.direct.control import Control
 
-__all__ = ["arrange", "configure", "run", "run_in"]
+__all__ = [
+    "VALUED",
+    "VALUED_OF_MANY",
+    "arrange",
+    "as_json",
+    "configure",
+    "exit_code",
+    "for_many",
+    "run",
+    "run_in",
+]
 
 # fmt: off
-_VALUED = {
+VALUED = frozenset((
     "-l", "-i", "--password-file", "--password-fd", "--wait", "--timeout", "-e", "--env",
     "--env-file", "-C", "--cwd", "-u", "--user", "--session",
-}
+))
 # fmt: on
+"""Those of the options that have a value."""
+
+
+VALUED_OF_MANY = frozenset({"-m", "--except", "--throttle"})
+"""Those that there are only for many machines."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +51,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Each COMMAND word reaches the guest as one argument; for shell syntax say "
         "sh -c '...'. Signals that vmconnect gets go to the command, Ctrl-C too; a second Ctrl-C "
         "ends it, and all that it has started. The exit code is the command's, 128 + N when "
-        "signal N ended it, and 255 when vmconnect itself failed."
+        "signal N ended it, and 255 when vmconnect itself failed. "
+        "With -m MACHINES or --all before the command, and no TARGET, it runs on many: see "
+        "vmconnect exec --all --help."
     )
     parser.add_argument("target", metavar="TARGET", help="the machine")
     add_login_options(parser)
@@ -47,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="end the command, and all that it has started, after that long",
     )
-    _add_surroundings(parser)
+    add_surroundings(parser)
     parser.add_argument(
         "-t", dest="terminal", action="store_true", help="give it a terminal, as shell does"
     )
@@ -77,33 +94,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("argv", metavar="COMMAND", nargs="+", help="the command and its arguments")
 
 
-def _add_surroundings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-e",
-        "--env",
-        metavar="NAME[=VALUE]",
-        action="append",
-        default=[],
-        help="set a variable for the command; without a value to that of ours",
-    )
-    parser.add_argument(
-        "--env-file",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        default=[],
-        help="set the variables of FILE, which has one NAME=VALUE a line",
-    )
-    parser.add_argument("-C", "--cwd", metavar="DIR", help="run it in that directory of the guest")
-    parser.add_argument(
-        "-u",
-        "--user",
-        dest="as_user",
-        metavar="USER",
-        help="run it as USER, by runuser, su, sudo or doas once we are in",
-    )
-
-
 def arrange(arguments: list[str]) -> list[str]:
     """Put ``--`` before the guest's command where it is missing, as ssh does without it."""
     words = iter(range(arguments.index("exec") + 1, len(arguments)))
@@ -112,13 +102,26 @@ def arrange(arguments: list[str]) -> list[str]:
         word = arguments[place]
         if word == "--":
             break
-        if word in _VALUED:
+        if word in VALUED:
             next(words, None)
         elif not word.startswith("-") or word == "-":
             if target_seen:
                 return [*arguments[:place], "--", *arguments[place:]]
             target_seen = True
     return arguments
+
+
+def for_many(arguments: list[str]) -> bool:
+    """Return whether it is for many machines: `vmconnect.cli.exec_many` then reads the rest."""
+    words = iter(arguments[arguments.index("exec") + 1 :])
+    for word in words:
+        if word.startswith(("-m", "--all")):
+            return True
+        if word in VALUED | VALUED_OF_MANY:
+            next(words, None)
+        elif word == "--" or not word.startswith("-"):
+            break
+    return False
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -176,7 +179,7 @@ def run_in(
     if result.signal == "INT" and was_interrupted():
         raise KeyboardInterrupt
     if arguments.json:
-        standard.output(json.dumps(_as_json(machine, result)).encode() + b"\n")
+        standard.output(json.dumps(as_json(machine, result)).encode() + b"\n")
     elif result.signal:
         standard.say(f"the command was ended by SIG{result.signal}")
     return exit_code(result)
@@ -210,16 +213,8 @@ def _has_more_than_terminal(arguments: argparse.Namespace) -> bool:
     return arguments.timeout is not None or any(getattr(arguments, name) for name in names)
 
 
-def given_environment(arguments: argparse.Namespace) -> dict[str, str]:
-    """Return the variables that the options set; raises ResourceError, TargetError."""
-    if not arguments.env and not arguments.env_file:
-        return {}
-    from vmconnect.cli.environment import environment
-
-    return environment(arguments.env, arguments.env_file)
-
-
-def _as_json(machine: str, result: Result) -> dict[str, object]:
+def as_json(machine: str, result: Result) -> dict[str, object]:
+    """Return a command's result as the fields of a JSON object."""
     fields: dict[str, object] = {
         "machine": machine,
         "argv": list(result.argv),

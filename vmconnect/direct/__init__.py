@@ -12,6 +12,8 @@
     commands that run on in the guest, to be collected later
 `NamedSession`
     a shell, or a Python, in the guest that keeps its state between calls
+`Script`, `GuestFunction`, `in_guest`
+    a script, and a function, of ours that runs there
 `SshConnection`
     one SSH connection over one stream, paramiko's errors translated
 
@@ -27,6 +29,11 @@ What not every command needs is imported from its own module:
     what a guest tells of itself
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from vmconnect.direct.control import Control
 from vmconnect.direct.guest import Guest
 from vmconnect.direct.job import Job, Jobs
@@ -36,14 +43,31 @@ from vmconnect.direct.process import Process
 from vmconnect.direct.result import Result
 from vmconnect.direct.ssh import SshConnection
 
+if TYPE_CHECKING:
+    from vmconnect.direct.guest_function import GuestFunction, in_guest
+    from vmconnect.direct.script import Script
+
 __all__ = [
     "Control",
     "Guest",
+    "GuestFunction",
     "Job",
     "Jobs",
     "Login",
     "NamedSession",
     "Process",
     "Result",
+    "Script",
     "SshConnection",
+    "in_guest",
 ]
+
+# Whoever runs a command needs none of these.
+_HOMES = {"GuestFunction": "guest_function", "Script": "script", "in_guest": "guest_function"}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

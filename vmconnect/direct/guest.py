@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vmconnect.channel import Channel, ChannelState, Lost
 from vmconnect.deadline import CancelScope, Deadline
@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # Not every command needs them.
     from vmconnect.direct.asciicast import AsciicastRecorder
     from vmconnect.direct.facts import Facts
     from vmconnect.direct.forward import Forward, ForwardKind, ForwardSpec
+    from vmconnect.direct.script import Script
     from vmconnect.direct.shell import Shell
     from vmconnect.direct.terminal import Terminal
 
@@ -368,6 +369,20 @@ class Guest(Channel):
         connection = self._connection
         if connection is not None:
             connection.prepare()
+
+    def script(
+        self, script: Script | Path | str, arguments: Sequence[str] = (), **options: Any
+    ) -> Result:
+        """Run a script of ours in the guest, and leave nothing of it there; see `run_script`."""
+        from vmconnect.direct.script import run_script
+
+        return run_script(self, script, arguments, **options)
+
+    def call(self, function: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+        """Have the guest's Python call a function of ours; see `GuestFunction.on`."""
+        from vmconnect.direct.guest_function import GuestFunction
+
+        return GuestFunction.of(function).on(self, *args, **kwargs)
 
     def put(
         self,

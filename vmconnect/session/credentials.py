@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import getpass
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,6 +134,7 @@ def login_for(
     passphrase: Secret | None = None,
     *,
     agent_socket: str | None = None,
+    ask: Callable[[str], Secret | None] = ask_secret,
 ) -> Login:
     """Return how to log in to the machine's guest.
 
@@ -151,7 +152,7 @@ def login_for(
     if password is not None:
         return Login(who, use_agent=False, password=password, ask=nobody)
     if identity_files:
-        return Login(who, tuple(identity_files), False, passphrase=passphrase, ask=ask_secret)
+        return Login(who, tuple(identity_files), False, passphrase=passphrase, ask=ask)
     if note.identity_file:
         files, use_agent = (Path(note.identity_file),), False
     else:
@@ -163,7 +164,7 @@ def login_for(
         files,
         use_agent,
         password=functools.partial(stored_password, machine, Purpose.GUEST, who),
-        ask=ask_secret,
+        ask=ask,
         agent_socket=agent_socket,
     )
     if not has_agent(machine):

@@ -24,7 +24,12 @@ from vmconnect.retry import Heartbeat, Retry
 from vmconnect.secret import Secret
 from vmconnect.session.access import HERE, Access, Decision, DialledAhead, refuse
 from vmconnect.session.agent_access import has_agent, told_host_keys
-from vmconnect.session.credentials import console_password, console_user, login_for
+from vmconnect.session.credentials import (
+    ask_secret,
+    console_password,
+    console_user,
+    login_for,
+)
 from vmconnect.session.events import ChannelBack, ChannelClosed, ChannelLost, SessionEvent
 from vmconnect.session.journal import journalled
 from vmconnect.session.observer import Observer
@@ -233,6 +238,7 @@ class Session:
         passphrase: Secret | str | None = None,
         agent_socket: str | None = None,
         accept_host_key: Decision = refuse,
+        ask: Callable[[str], Secret | None] = ask_secret,
         timeout: Deadline | float | None = 30.0,
         wait: bool = False,
     ) -> Guest:
@@ -241,6 +247,7 @@ class Session:
         ``agent_socket`` is that of the ssh-agent to ask, if it is not SSH_AUTH_SOCK's.
         With ``identity_files``, which ``passphrase`` opens, or with a ``password``, nothing else is
         tried; without, all that `vmconnect.session.credentials` finds, up to the guest agent.
+        ``ask`` is called with a prompt for what a person has to answer.
         On first contact the guest agent tells the host keys; where there is none,
         ``accept_host_key`` decides. They are then pinned. ``wait`` keeps trying until ``timeout``
         while the machine is off or nobody answers, as in a guest that is starting.
@@ -285,6 +292,7 @@ class Session:
                     password,
                     passphrase,
                     agent_socket=agent_socket,
+                    ask=ask,
                 ),
                 check,
                 known_key_kinds=[key.kind for key in known],
