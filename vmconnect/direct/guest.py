@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -42,6 +43,8 @@ _FEED_BYTES = 1 << 18
 # How long a connection, and a command's start, are waited for if the caller has all the time.
 _READY_SECONDS = 60.0
 _START_SECONDS = 30.0
+# How soon a lost connection is known to all.
+_NOTICING_SECONDS = 1.0
 _LOST_HINT = "did the guest power off or restart?"
 
 
@@ -349,6 +352,11 @@ class Guest(Channel):
         self, argv: Sequence[str], error: ConnectionLostError, *, started: bool
     ) -> VmconnectError:
         """Return what is known of a command under which the connection has ended."""
+        if threading.current_thread() is not self._thread:
+            # Whoever hears of it looks at the state next, or waits for it to be READY again.
+            self._states.wait_for(
+                lambda state: state is not ChannelState.READY, Deadline(_NOTICING_SECONDS)
+            )
         if not self.alive and self.reason is None:
             return self._ended()
         known = "it had started; how it ended is not known" if started else "it may have started"
