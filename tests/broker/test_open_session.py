@@ -15,7 +15,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoMachine
 from vmconnect.direct import Guest
 from vmconnect.direct.control import Control
-from vmconnect.errors import ConnectError, GuestError
+from vmconnect.errors import ConnectError, DeadlineError, GuestError
 from vmconnect.streams import Stream
 
 pytestmark = pytest.mark.guest
@@ -85,8 +85,8 @@ def test_what_fails_before_the_start_has_not_reached_the_guest(guest: Guest) -> 
     assert connection is not None
     connection.close()
     guest._opener = refuse
-    with pytest.raises(ConnectError):
-        guest.run(["true"], on_start=started.append)
+    with pytest.raises(DeadlineError):
+        guest.run(["true"], timeout=1.0, on_start=started.append)
     assert started == []
 
 

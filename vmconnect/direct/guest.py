@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shlex
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,8 @@ Opener = Callable[[Deadline], Stream]
 # How long a connection, and a command's start, are waited for if the caller has all the time.
 _READY_SECONDS = 60.0
 _START_SECONDS = 30.0
+# How soon a lost connection is known to all.
+_NOTICING_SECONDS = 1.0
 _LOST_HINT = "did the guest power off or restart?"
 
 
@@ -530,6 +533,11 @@ class Guest(Channel):
         self, argv: Sequence[str], error: ConnectionLostError, *, started: bool
     ) -> VmconnectError:
         """Return what is known of a command under which the connection has ended."""
+        if threading.current_thread() is not self._thread:
+            # Whoever hears of it looks at the state next, or waits for it to be READY again.
+            self._states.wait_for(
+                lambda state: state is not ChannelState.READY, Deadline(_NOTICING_SECONDS)
+            )
         if not self.alive and self.reason is None:
             return self._ended()
         known = "it had started; how it ended is not known" if started else "it may have started"

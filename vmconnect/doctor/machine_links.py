@@ -12,7 +12,7 @@ from vmconnect.errors import DeadlineError, MachineNotFoundError, VmconnectError
 from vmconnect.hypervisor import Machine, PowerState
 from vmconnect.hypervisor.lookup import is_pattern
 from vmconnect.hypervisor.sockets import may_be
-from vmconnect.session import connect, hypervisor_of
+from vmconnect.session import Session, hypervisor_of, resolve
 from vmconnect.session.places import socket_directories
 from vmconnect.session.target import (
     AddressTarget,
@@ -53,7 +53,7 @@ def try_hypervisor(patient: Patient, deadline: Deadline) -> Verdict:
     target = patient.target
     try:
         with asking_nobody():
-            patient.session = connect(target, deadline)
+            patient.session = Session(resolve(target, deadline))
     except MachineNotFoundError as error:
         return _left_behind(target, deadline) or _nowhere(target, error)
     except VmconnectError as error:
@@ -138,7 +138,7 @@ def _left_behind(target: object, deadline: Deadline) -> Verdict | None:
                 continue
             found = SocketTarget(kind, str(path))
             try:
-                connect(found, deadline).close()
+                resolve(found, deadline)
             except VmconnectError as error:
                 verdict = _refused(found, error)
                 return broken(verdict.account, verdict.remedy or "is the machine started?")

@@ -57,8 +57,9 @@ def resolve_or_expect(target: Target, timeout: Deadline | float | None = 10.0) -
     deadline = Deadline.of(timeout)
     try:
         return resolve(target, deadline)
-    except (MachineNotFoundError, ConnectError):
-        expected = _expected(target)
+    except (MachineNotFoundError, ConnectError) as error:
+        closed_to_us = isinstance(error.__cause__, PermissionError)
+        expected = None if closed_to_us else _expected(target)
         if expected is None:
             raise
         return expected
