@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,49 @@ def test_scripts_read_the_same_without_their_comments(name: str) -> None:
     for shell in SHELLS:
         words = ["busybox", "sh"] if shell == "busybox" else [shell]
         subprocess.run([*words, "-nc", script(name)], check=True, timeout=60)
+
+
+# Stand-ins for sudo, which is not installed here with rules for anybody: one lets us, one does not.
+SUDO = """#!/bin/sh
+[ "$1 $2 $3 $4" = "-n -u daemon --" ] || exit 9
+shift 4
+exec env -i PATH="$PATH" "$@"
+"""
+NO_SUDO = "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("name", SHELLS)
+def test_who_is_not_root_goes_by_sudo(name: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="vmc-") as room:
+        Path(room).chmod(0o755)
+        shell = Path(room, "sh")
+        shell.symlink_to(str(shutil.which(name)))
+        sudo = Path(room, "sudo")
+
+        def run(text: str) -> tuple[bytes, GuestError | None]:
+            sudo.write_text(text)
+            sudo.chmod(0o755)
+            command = Command.of("echo $USER,$HOME,$A; cat", env={"A": "a\nb"}, user="daemon")
+            result = subprocess.run(
+                [str(shell), "-c", command.line],
+                input=command.header + b"in",
+                env={"PATH": f"{room}:/usr/bin:/bin", "HOME": "/"},
+                cwd="/",
+                user=65534,
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            try:
+                preface = command.preface()
+                preface.feed(result.stderr)
+                preface.end()
+            except GuestError as error:
+                return result.stdout, error
+            return result.stdout, None
+
+        assert run(SUDO) == (b"daemon,/usr/sbin,a b\nin", None)
+        out, error = run(NO_SUDO)
+        assert out == b""
+        assert "cannot run as daemon: sudo: a password is required" in str(error)
