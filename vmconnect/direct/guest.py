@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmconnect.channel import Channel, ChannelState
 from vmconnect.deadline import Deadline
@@ -17,7 +19,6 @@ from vmconnect.direct.login import Login
 from vmconnect.direct.pump import Sink, drain, end_input, feed
 from vmconnect.direct.result import Result
 from vmconnect.direct.ssh import HostKeyCheck, SshConnection
-from vmconnect.direct.transfer import download, upload
 from vmconnect.errors import (
     ClosedError,
     ConnectError,
@@ -25,13 +26,17 @@ from vmconnect.errors import (
     GuestError,
     VmconnectError,
 )
-from vmconnect.progress import Progress, Silent
+from vmconnect.progress import Progress
 from vmconnect.secret import Secret
 from vmconnect.streams import Stream
+
+if TYPE_CHECKING:  # What is needed for copies alone.
+    from vmconnect.direct.copy import Copied, Failure, Options, Place, PortOpener
 
 __all__ = ["Guest", "Opener"]
 
 Opener = Callable[[Deadline], Stream]
+OnFailure = Callable[["Failure"], object]
 
 # What `run` keeps in memory unless a sink takes the output.
 OUTPUT_LIMIT_BYTES = 256 << 20
@@ -63,6 +68,8 @@ class Guest(Channel):
         self._known_key_kinds = known_key_kinds
         self._connecting = threading.Lock()
         self._connection: SshConnection | None = None
+        self.dial_port: PortOpener | None = None
+        """How a vsock port of the guest is dialled, where that can be: for what is copied."""
 
     @classmethod
     def open(
@@ -188,35 +195,112 @@ class Guest(Channel):
 
     def put(
         self,
-        local: Path | str,
+        local: Path | str | Sequence[Path | str],
         remote: str,
         *,
         progress: Progress | None = None,
+        on_failure: OnFailure | None = None,
+        options: Options | None = None,
         timeout: Deadline | float | None = 30.0,
-    ) -> int:
-        """Copy a file into the guest and return its size in bytes; ``timeout`` is to connect.
+    ) -> Copied:
+        """Copy files and directories into the guest, as cp -R; ``timeout`` is to connect.
 
-        It gets its name only when it is whole. Raises ResourceError for the local file,
-        GuestError for the remote one, ConnectionLostError.
+        Into ``remote`` if that is a directory there, else ``remote`` is the new name. Modes, times,
+        links, holes and extended attributes are kept; a file gets its name only when it is whole.
+        ``on_failure`` is called with each file that could not be copied; without it the first one
+        is raised when all others are there: ResourceError for a local one, GuestError for a remote
+        one. Raises also ConnectionLostError, DeadlineError, CopyError.
         """
-        with self.operations.doing("put", local=str(local), remote=remote) as operation:
-            connection = self._connect(Deadline.of(timeout))
-            operation.sent = upload(connection.sftp, local, remote, progress or Silent())
-            return operation.sent
+        return self._copy("put", None, local, self, remote, progress, on_failure, options, timeout)
 
     def get(
         self,
-        remote: str,
+        remote: str | Sequence[str],
         local: Path | str,
         *,
         progress: Progress | None = None,
+        on_failure: OnFailure | None = None,
+        options: Options | None = None,
         timeout: Deadline | float | None = 30.0,
-    ) -> int:
-        """Copy a file out of the guest and return its size in bytes; else as `put`."""
-        with self.operations.doing("get", local=str(local), remote=remote) as operation:
-            connection = self._connect(Deadline.of(timeout))
-            operation.received = download(connection.sftp, remote, local, progress or Silent())
-            return operation.received
+    ) -> Copied:
+        """Copy files and directories out of the guest, patterns of names too; else as `put`."""
+        return self._copy("get", self, remote, None, local, progress, on_failure, options, timeout)
+
+    def send(
+        self,
+        remote: str | Sequence[str],
+        other: Guest,
+        path: str,
+        *,
+        progress: Progress | None = None,
+        on_failure: OnFailure | None = None,
+        options: Options | None = None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> Copied:
+        """Copy files and directories to ``path`` in another guest; else as `get`."""
+        return self._copy("send", self, remote, other, path, progress, on_failure, options, timeout)
+
+    def sync(
+        self,
+        local: Path | str | Sequence[Path | str],
+        remote: str,
+        *,
+        progress: Progress | None = None,
+        on_failure: OnFailure | None = None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> Copied:
+        """Copy as `put`, but leave out what is there already, by its size and time."""
+        from vmconnect.direct.copy import Options
+
+        options = Options(sync=True)
+        return self.put(
+            local,
+            remote,
+            progress=progress,
+            on_failure=on_failure,
+            options=options,
+            timeout=timeout,
+        )
+
+    def _copy(  # noqa: PLR0917 (those of `put`)
+        self,
+        what: str,
+        source: Guest | None,
+        paths: Path | str | Sequence[Path | str],
+        target: Guest | None,
+        destination: Path | str,
+        progress: Progress | None,
+        on_failure: OnFailure | None,
+        options: Options | None,
+        timeout: Deadline | float | None,
+    ) -> Copied:
+        from vmconnect.direct.copy import Copier
+
+        deadline = Deadline.of(timeout)
+        many = [paths] if isinstance(paths, Path | str) else [*paths]
+        named = {"put": ("local", "remote"), "get": ("remote", "local")}.get(what, ("from", "to"))
+        told = dict(zip(named, (", ".join(map(str, many)), str(destination)), strict=True))
+        with self.operations.doing(what, **told) as operation:
+            copier = Copier(
+                source._place(deadline) if source else None,
+                target._place(deadline) if target else None,
+                options=options,
+                progress=progress,
+                on_failure=on_failure,
+            )
+            copied = copier.copy([*map(os.fsencode, many)], os.fsencode(destination), deadline)
+            if what != "get":
+                operation.sent = copied.size
+            if what != "put":
+                operation.received = copied.size
+            if copied.failures and on_failure is None:
+                raise copied.error
+            return copied
+
+    def _place(self, deadline: Deadline) -> Place:
+        from vmconnect.direct.copy import Place
+
+        return Place(self._connect(deadline), self.dial_port)
 
     def close(self) -> None:
         """End the channel and whatever runs over it."""

@@ -19,6 +19,7 @@ from vmconnect.session.agent_access import has_agent, told_host_keys
 from vmconnect.session.credentials import console_password, console_user, login_for
 from vmconnect.session.journal import journalled
 from vmconnect.session.key_store import Origin, PublicKey
+from vmconnect.session.ports import vsock_ports
 from vmconnect.session.resolve import hypervisor_of, resolve
 from vmconnect.session.target import Target, parse_target
 from vmconnect.session.trust import HostKey, TrustStore
@@ -184,7 +185,7 @@ class Session:
             )
 
         known = [noted] if noted else self.trust.pinned(machine.identity)
-        return self._keep(
+        guest = self._keep(
             Guest.open(
                 opener,
                 machine.name,
@@ -197,6 +198,8 @@ class Session:
                 wait=wait,
             )
         )
+        guest.dial_port = vsock_ports(machine.guest)
+        return guest
 
     def guest_stream(self, timeout: Deadline | float | None = 10.0) -> Stream:
         """Return a connection to the guest's SSH server, which nobody has spoken over yet."""

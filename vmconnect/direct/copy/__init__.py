@@ -45,5 +45,7 @@ with no Python is served by SFTP: the same sender and receiver run here, on its 
 """
 
 from vmconnect.direct.copy.copied import Copied, Failure
+from vmconnect.direct.copy.copier import WAYS, Copier, Options, Place
+from vmconnect.direct.copy.process import PortOpener
 
-__all__ = ["Copied", "Failure"]
+__all__ = ["WAYS", "Copied", "Copier", "Failure", "Options", "Place", "PortOpener"]

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["has_pattern", "measure", "named", "open_destination", "send_sources", "split"]
+__all__ = [
+    "expanded",
+    "has_pattern",
+    "measure",
+    "named",
+    "open_destination",
+    "send_sources",
+    "split",
+]
 
 _MAGIC = (b"*", b"?", b"[")
 
@@ -37,31 +45,31 @@ def split(path: bytes) -> tuple[bytes, bytes]:
 def named(path: bytes) -> Named:
     """Return what a source is called at the destination."""
     _, name = split(path)
-    return Named(b"", name) if has_pattern(name) else Named(name)
+    return Named(b"", name) if has_pattern(path) else Named(name)
 
 
-def open_destination(path: bytes, names: Sequence[Named]) -> tuple[Directory, list[Named]]:
-    """Return the directory that sources go to, and what they are called there.
+def open_destination(path: bytes, names: Sequence[Named]) -> tuple[Directory, list[Named], bytes]:
+    """Return the directory that sources go to, what they are called there, and its path.
 
     As cp has it: into ``path`` if that is a directory, else ``path`` is the one source's new name.
     Raises OSError.
     """
     path = path or b"."
     if os.path.isdir(path):
-        return Directory.open(path), list(names)
+        return Directory.open(path), list(names), path
     if len(names) != 1 or names[0].pattern or path.endswith(b"/"):
         number = errno.ENOTDIR if os.path.lexists(path) else errno.ENOENT
         raise OSError(number, f"{os.strerror(number)} (a directory is needed)")
     if os.path.islink(path):
         path = os.path.realpath(path)
     parent, name = split(path)
-    return Directory.open(parent), [Named(name)]
+    return Directory.open(parent), [Named(name)], parent
 
 
 def send_sources(sender: Any, paths: Sequence[bytes]) -> None:
     """Send what the paths, or patterns of paths, name."""
     for index, path in enumerate(paths):
-        for each in _expanded(path):
+        for each in expanded(path):
             parent, name = split(each)
             try:
                 directory = Directory.open(parent)
@@ -77,7 +85,7 @@ def send_sources(sender: Any, paths: Sequence[bytes]) -> None:
 def measure(paths: Sequence[bytes]) -> tuple[int, int]:
     """Return how many files the sources have, and how many bytes, about."""
     files = size = 0
-    waiting = [each for path in paths for each in _expanded(path)]
+    waiting = [each for path in paths for each in expanded(path)]
     top = len(waiting)
     while waiting:
         path = waiting.pop(0) if top else waiting.pop()
@@ -99,7 +107,7 @@ def measure(paths: Sequence[bytes]) -> tuple[int, int]:
     return files, size
 
 
-def _expanded(path: bytes) -> list[bytes]:
+def expanded(path: bytes) -> list[bytes]:
     """Return the paths that a pattern matches; itself if it is none, or matches nothing."""
     if not has_pattern(path) or os.path.lexists(path):
         return [path]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LENGTH = struct.Struct(">I")
 TOKEN_BYTES = 32
+GREETING = b"\0vmconnect copy\0"
+"""What is said before the port; a shell may have said something of its own before that."""
 OVER_SSH = b"S"
 """What the near end says when it has not come by vsock."""
 _ANY = 0xFFFFFFFF
@@ -44,7 +46,7 @@ def main() -> None:
     reading, writing = 0, 1
     listener = _listen() if request["listen"] else None
     port = listener.getsockname()[1] if listener else 0
-    _write_all(1, LENGTH.pack(port))
+    _write_all(1, GREETING + LENGTH.pack(port))
     if listener is not None:
         descriptor = _accept(listener, request["token"], request["proof"])
         listener.close()
@@ -103,12 +105,12 @@ def _receive(request: dict[str, Any], pipe: Pipe) -> None:
         pipe.put(Kind.FAILED, pack_fault(fault))
 
     try:
-        root, names = open_destination(destination, names)
+        root, names, path = open_destination(destination, names)
     except OSError as error:
         fault = Fault(destination, error.errno or 0, error.strerror or str(error))
         _give_up(pipe, fault)
         return
-    receiver = Receiver(root, names, fail, special=request["special"])
+    receiver = Receiver(root, path, names, fail, special=request["special"])
     try:
         done = False
         while not done:

@@ -68,7 +68,10 @@ class StoppedError(Exception):
 
 
 class _Level:
-    """A directory on the way down; ``fresh`` is what it gets at the end, if we have made it."""
+    """A directory on the way down; ``fresh`` is what it gets at the end, if we have made it.
+
+    ``path`` is what its names follow where something is said of them.
+    """
 
     def __init__(
         self,
@@ -86,27 +89,31 @@ class _Level:
 class Receiver:
     """Takes one frame after the other; what it returns is the answer to that frame.
 
-    ``root`` is where sources go, each as ``names`` says. ``fail`` is called with what went wrong
-    with one file; the copy then goes on. Raises FrameError when the sender breaks the protocol,
-    StoppedError when nothing more can be written.
+    ``root`` is where sources go, each as ``names`` says; ``path`` is what it is called. ``fail`` is
+    called with what went wrong here with one file, ``lost`` with what the sender tells of one; the
+    copy then goes on. Raises FrameError when the sender breaks the protocol, StoppedError when
+    nothing more can be written.
     """
 
     def __init__(
         self,
         root: Any,
+        path: bytes,
         names: Sequence[Named],
         fail: Callable[[Fault], object],
         *,
+        lost: Callable[[Fault], object] | None = None,
         special: bool = False,
         progress: Callable[[int, bytes], object] | None = None,
         total: Callable[[int, int], object] | None = None,
     ) -> None:
         self._names = names
         self._fail_with = fail
+        self._lost_with = lost
         self._special = special
         self._progress = progress
         self._total = total
-        self._levels = [_Level(root, b"")]
+        self._levels = [_Level(root, b"" if path == b"." else path.rstrip(b"/") + b"/")]
         self._skipped = 0
         self._top: Named | None = None
         self._part: Any = None
@@ -186,7 +193,7 @@ class Receiver:
             if self._top is None:
                 raise FrameError("more than was asked for")
             name, self._top = _name_of(self._top, entry.name), None
-        return level, name, level.path + b"/" + name if level.path else name
+        return level, name, level.path + name
 
     def _before(self, level: _Level, name: bytes) -> Status | None:
         """Return what is in the place of a file that comes; OSError if it may not be replaced."""
@@ -244,7 +251,7 @@ class Receiver:
             self._skipped = 1
             self._fail(path, error)
             return None
-        self._levels.append(_Level(inner, path, fresh, entry.attributes))
+        self._levels.append(_Level(inner, path + b"/", fresh, entry.attributes))
         return None
 
     def _take_up(self, _payload: memoryview) -> Answer:
@@ -361,7 +368,8 @@ class Receiver:
         if self._part is not None:
             self._part.discard()
         self._part = self._entry = None
-        self._fail_with(fault)
+        if self._lost_with:
+            self._lost_with(fault)
         return None
 
     def _drop(self, error: OSError) -> None:
@@ -373,7 +381,7 @@ class Receiver:
         except OSError:
             pass
         level = self._levels[-1]
-        self._fail(level.path + b"/" + self._name if level.path else self._name, error)
+        self._fail(level.path + self._name, error)
 
     # Others.
 
@@ -423,7 +431,9 @@ class Receiver:
 
     def _take_lost(self, payload: memoryview) -> Answer:
         self._top = None
-        self._fail_with(unpack_fault(payload))
+        fault = unpack_fault(payload)
+        if self._lost_with:
+            self._lost_with(fault)
         return None
 
     def _take_ask(self, payload: memoryview) -> Answer:
@@ -489,6 +499,7 @@ def _name_of(named: Named, told: bytes) -> bytes:
         return named.name
     from fnmatch import fnmatchcase
 
-    if not fnmatchcase(os.fsdecode(check_name(told)), os.fsdecode(named.pattern)):
+    name = check_name(told)
+    if name != named.pattern and not fnmatchcase(os.fsdecode(name), os.fsdecode(named.pattern)):
         raise FrameError("a source that was not asked for")
-    return told
+    return name

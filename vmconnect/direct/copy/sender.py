@@ -171,7 +171,10 @@ class Sender:
             if found is not None and stat.S_ISREG(found.mode):
                 files.append((each, found))
         wanted = self._wanted(files)
-        return frozenset(each for each, _ in files if each not in wanted)
+        unwanted = [(each, status.size) for each, status in files if each not in wanted]
+        if self._progress:
+            self._progress(sum(size for _, size in unwanted), b"")
+        return frozenset(each for each, _ in unwanted)
 
     def _wanted(self, files: list[tuple[bytes, Status]]) -> frozenset[bytes]:
         """Ask which of these files the receiver wants."""
