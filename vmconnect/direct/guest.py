@@ -211,7 +211,16 @@ class Guest(Channel):
         is raised when all others are there: ResourceError for a local one, GuestError for a remote
         one. Raises also ConnectionLostError, DeadlineError, CopyError.
         """
-        return self._copy("put", None, local, self, remote, progress, on_failure, options, timeout)
+        return self.copy(
+            None,
+            local,
+            self,
+            remote,
+            progress=progress,
+            on_failure=on_failure,
+            options=options,
+            timeout=timeout,
+        )
 
     def get(
         self,
@@ -224,21 +233,16 @@ class Guest(Channel):
         timeout: Deadline | float | None = 30.0,
     ) -> Copied:
         """Copy files and directories out of the guest, patterns of names too; else as `put`."""
-        return self._copy("get", self, remote, None, local, progress, on_failure, options, timeout)
-
-    def send(
-        self,
-        remote: str | Sequence[str],
-        other: Guest,
-        path: str,
-        *,
-        progress: Progress | None = None,
-        on_failure: OnFailure | None = None,
-        options: Options | None = None,
-        timeout: Deadline | float | None = 30.0,
-    ) -> Copied:
-        """Copy files and directories to ``path`` in another guest; else as `get`."""
-        return self._copy("send", self, remote, other, path, progress, on_failure, options, timeout)
+        return self.copy(
+            self,
+            remote,
+            None,
+            local,
+            progress=progress,
+            on_failure=on_failure,
+            options=options,
+            timeout=timeout,
+        )
 
     def sync(
         self,
@@ -262,24 +266,28 @@ class Guest(Channel):
             timeout=timeout,
         )
 
-    def _copy(  # noqa: PLR0917 (those of `put`)
+    def copy(
         self,
-        what: str,
         source: Guest | None,
         paths: Path | str | Sequence[Path | str],
         target: Guest | None,
         destination: Path | str,
-        progress: Progress | None,
-        on_failure: OnFailure | None,
-        options: Options | None,
-        timeout: Deadline | float | None,
+        *,
+        progress: Progress | None = None,
+        on_failure: OnFailure | None = None,
+        options: Options | None = None,
+        timeout: Deadline | float | None = 30.0,
     ) -> Copied:
+        """Copy from one guest to another, one of which is this one; None is this host.
+
+        All else is as `put` has it.
+        """
         from vmconnect.direct.copy import Copier
 
         deadline = Deadline.of(timeout)
         many = [paths] if isinstance(paths, Path | str) else [*paths]
-        named = {"put": ("local", "remote"), "get": ("remote", "local")}.get(what, ("from", "to"))
-        told = dict(zip(named, (", ".join(map(str, many)), str(destination)), strict=True))
+        what, *ends = _names(source, target)
+        told = dict(zip(ends, (", ".join(map(str, many)), str(destination)), strict=True))
         with self.operations.doing(what, **told) as operation:
             copier = Copier(
                 source._place(deadline) if source else None,
@@ -289,10 +297,8 @@ class Guest(Channel):
                 on_failure=on_failure,
             )
             copied = copier.copy([*map(os.fsencode, many)], os.fsencode(destination), deadline)
-            if what != "get":
-                operation.sent = copied.size
-            if what != "put":
-                operation.received = copied.size
+            operation.sent = copied.size if target else None
+            operation.received = copied.size if source else None
             if copied.failures and on_failure is None:
                 raise copied.error
             return copied
@@ -392,3 +398,10 @@ def _chunks(data: bytes) -> Iterator[bytes]:
     view = memoryview(data)
     for start in range(0, len(view), _FEED_BYTES):
         yield bytes(view[start : start + _FEED_BYTES])
+
+
+def _names(source: Guest | None, target: Guest | None) -> tuple[str, str, str]:
+    """Return what a copy is called, and what its two ends are."""
+    if source and target:
+        return "copy", "from", "to"
+    return ("get", "remote", "local") if source else ("put", "local", "remote")

@@ -103,21 +103,23 @@ class Copier:
 
         def run() -> None:
             try:
+                self.check()
                 outcome.append(self._run(paths, destination, Deadline.of(timeout)))
             except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
                 failed.append(error)
 
         # A Ctrl-C in the midst of a message would cut it in two, and with it the connection.
         thread = threading.Thread(target=run, name="vmconnect-copy", daemon=True)
-        thread.start()
         try:
+            thread.start()
             thread.join()
         except BaseException:
             self._cancelled.set()
             self._sources.close()
-            thread.join(_TIDY_SECONDS)
-            self._closing.close()
-            thread.join()
+            if thread.ident is not None:
+                thread.join(_TIDY_SECONDS)
+                self._closing.close()
+                thread.join()
             raise
         if failed:
             raise self._translated(failed[0]) from failed[0].__cause__
