@@ -100,6 +100,8 @@ class Copier:
         started = time.monotonic()
         outcome: list[Sum] = []
         failed: list[BaseException] = []
+        # Not the thread's end: a join that was interrupted takes it for ended (bpo-45274).
+        over = threading.Event()
 
         def run() -> None:
             try:
@@ -107,19 +109,21 @@ class Copier:
                 outcome.append(self._run(paths, destination, Deadline.of(timeout)))
             except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
                 failed.append(error)
+            finally:
+                over.set()
 
         # A Ctrl-C in the midst of a message would cut it in two, and with it the connection.
         thread = threading.Thread(target=run, name="vmconnect-copy", daemon=True)
         try:
             thread.start()
-            thread.join()
+            over.wait()
         except BaseException:
             self._cancelled.set()
             self._sources.close()
             if thread.ident is not None:
-                thread.join(_TIDY_SECONDS)
+                over.wait(_TIDY_SECONDS)
                 self._closing.close()
-                thread.join()
+                over.wait()
             raise
         if failed:
             raise self._translated(failed[0]) from failed[0].__cause__
