@@ -20,11 +20,17 @@ from vmconnect.direct.copy.exchange import (
     tree_to_tree,
 )
 from vmconnect.direct.copy.frames import Fault, FrameError
-from vmconnect.direct.copy.process import Connection, FarEnd, PortOpener
+from vmconnect.direct.copy.process import AGAIN, Connection, FarEnd, PortOpener
 from vmconnect.direct.copy.receiver import Named, Receiver, StoppedError
 from vmconnect.direct.copy.sender import Sender
 from vmconnect.direct.copy.trees import LocalTree, Tree
-from vmconnect.errors import CopyError, ResourceError, UnsupportedError, VmconnectError
+from vmconnect.errors import (
+    ConnectionLostError,
+    CopyError,
+    ResourceError,
+    UnsupportedError,
+    VmconnectError,
+)
 from vmconnect.progress import Progress, Silent
 
 __all__ = ["WAYS", "Copier", "Options", "Place"]
@@ -282,6 +288,14 @@ class Copier:
         match error:
             case StoppedError():
                 return _failure_of(error.fault, self._target).error
+            case ConnectionLostError():
+                lost = ConnectionLostError(
+                    error.message,
+                    machine=error.machine or machine,
+                    hint=None if "SFTP" in self._ways else AGAIN,
+                )
+                lost.__cause__ = error.__cause__
+                return lost
             case FrameError():
                 return CopyError(f"a copy went astray: {error}", machine=machine)
             case VmconnectError():

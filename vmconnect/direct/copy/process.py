@@ -40,6 +40,7 @@ _CHATTER_BYTES = 1 << 16
 _READ_BYTES = 1 << 15
 _WORDS_BYTES = 1 << 12
 AGAIN = "the same copy once more goes on where this one was cut"
+"""What to do about a connection that was lost."""
 
 
 class Connection(Protocol):
@@ -128,7 +129,7 @@ class FarEnd:
                 words = self._channel.recv_stderr(_WORDS_BYTES).decode("utf-8", "replace")
         last = shown(words.strip().rpartition("\n")[2].encode())
         return ConnectionLostError(
-            "the copy broke off" + (f": {last}" if last else ""), machine=self.machine, hint=AGAIN
+            "the copy broke off" + (f": {last}" if last else ""), machine=self.machine
         )
 
     def close(self) -> None:

@@ -148,7 +148,7 @@ class Receiver:
     def take(self, kind: int, payload: Bytes) -> Answer:
         """Take a frame; return what is to be answered, None for nothing."""
         taker = self._takers.get(kind)
-        if taker is None:
+        if taker is None or not self._levels:
             raise FrameError(f"a frame of kind {kind}")
         within = kind in {Kind.BEGIN, Kind.DATA, Kind.END, Kind.DROP}
         if within != (self._entry is not None) and kind not in {Kind.ABANDON, Kind.TOTAL}:
@@ -238,14 +238,9 @@ class Receiver:
         level, name, path = self._place(entry)
         fresh = None
         try:
-            if name != b".":
-                found = None if level.fresh else level.directory.status(name)
-                if found is None:
-                    level.directory.make(name)
-                    fresh = Status(entry.mode, entry.mtime_ns, 0)
-                elif not stat.S_ISDIR(found.mode):
-                    what = "a link" if stat.S_ISLNK(found.mode) else "no directory"
-                    raise NotADirectoryError(errno.ENOTDIR, f"what has that name is {what}")
+            if name != b"." and not self._is_directory(level, name):
+                level.directory.make(name)
+                fresh = Status(entry.mode, entry.mtime_ns, 0)
             inner = level.directory.enter(name)
         except OSError as error:
             self._skipped = 1
@@ -253,6 +248,14 @@ class Receiver:
             return None
         self._levels.append(_Level(inner, path + b"/", fresh, entry.attributes))
         return None
+
+    def _is_directory(self, level: _Level, name: bytes) -> bool:
+        """Return whether there is a directory of that name; OSError if there is something else."""
+        found = level.directory.status(name)
+        if found is not None and not stat.S_ISDIR(found.mode):
+            what = "a link" if stat.S_ISLNK(found.mode) else "no directory"
+            raise NotADirectoryError(errno.ENOTDIR, f"what has that name is {what}")
+        return found is not None
 
     def _take_up(self, _payload: memoryview) -> Answer:
         if self._skipped:
