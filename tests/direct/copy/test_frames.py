@@ -121,7 +121,7 @@ def test_frames_arrive_however_they_are_cut(
     sent: list[tuple[int, bytes]], sizes: list[int]
 ) -> None:
     wire = bytearray()
-    out = Pipe(lambda _view: 0, wire.extend)
+    out = Pipe(lambda _view: 0, lambda *buffers: wire.extend(b"".join(buffers)))
     for kind, payload in sent:
         out.put(kind, payload)
     out.flush()

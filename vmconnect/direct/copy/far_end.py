@@ -60,8 +60,8 @@ def main() -> None:
     def read_into(view: memoryview) -> int:
         return os.readv(reading, [view])
 
-    def write(data: Bytes) -> None:
-        _write_all(writing, data)
+    def write(*buffers: Bytes) -> None:
+        _write_all(writing, *buffers)
 
     pipe = Pipe(read_into, write)
     try:
@@ -207,7 +207,11 @@ def _exactly(descriptor: int, count: int) -> bytes:
     return data
 
 
-def _write_all(descriptor: int, data: Bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _write_all(descriptor: int, *buffers: Bytes) -> None:
+    views = [memoryview(each) for each in buffers]
+    while views:
+        count = os.writev(descriptor, views)
+        while views and count >= len(views[0]):
+            count -= len(views.pop(0))
+        if views:
+            views[0] = views[0][count:]

@@ -22,11 +22,12 @@ _BUFFER_BYTES = 1 << 19
 class Pipe:
     """Both directions; one thread may put while another takes.
 
-    ``read_into`` returns how many bytes came, 0 at the end; ``write`` writes all that it is given.
+    ``read_into`` returns how many bytes came, 0 at the end; ``write`` writes all that it is given,
+    one buffer after the other.
     """
 
     def __init__(
-        self, read_into: Callable[[memoryview], int], write: Callable[[Bytes], object]
+        self, read_into: Callable[[memoryview], int], write: Callable[..., object]
     ) -> None:
         self._read_into = read_into
         self._write = write
@@ -43,8 +44,8 @@ class Pipe:
             if len(out) >= _FLUSH_BYTES:
                 self.flush()
         else:
-            self.flush()
-            self._write(payload)
+            self._out = bytearray()
+            self._write(out, payload)
 
     def flush(self) -> None:
         """Send what was kept."""

@@ -73,8 +73,7 @@ class FarEnd:
         self._stream = stream
         self._connection = connection
         if stream is not None:
-            send = stream.sendall
-            self.pipe = Pipe(stream.recv_into, lambda data: send(memoryview(data)))
+            self.pipe = Pipe(stream.recv_into, self._send_raw)
         else:
             self.pipe = Pipe(self._receive_into, self._send)
 
@@ -145,9 +144,15 @@ class FarEnd:
         view[: len(data)] = data
         return len(data)
 
-    def _send(self, data: Bytes) -> None:
+    def _send(self, *buffers: Bytes) -> None:
         with _translated(self._connection):
-            self._channel.sendall(bytes(data))
+            for each in buffers:
+                self._channel.sendall(bytes(each))
+
+    def _send_raw(self, *buffers: Bytes) -> None:
+        assert self._stream is not None  # noqa: S101 (else it is not called)
+        for each in buffers:
+            self._stream.sendall(memoryview(each))
 
 
 def _read_port(channel: paramiko.Channel, deadline: Deadline) -> int:
