@@ -4,6 +4,8 @@
     what goes over the wire: an entry, its bytes, its end; the answers; the limits of it all
 `pipe`
     frames over any two functions that read and write bytes
+`ahead`
+    a thread that reads what will be wanted next
 `directory`
     one directory, held open: every name in it is one name, and no link is followed
 `Sender`, `Receiver`

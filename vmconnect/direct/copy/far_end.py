@@ -14,6 +14,7 @@ import select
 import struct
 import time
 
+from vmconnect.direct.copy.ahead import WireAhead
 from vmconnect.direct.copy.ends import measure, open_destination, send_sources
 from vmconnect.direct.copy.frames import Fault, FrameError, Kind, pack_fault
 from vmconnect.direct.copy.pipe import Pipe
@@ -63,7 +64,8 @@ def main() -> None:
     def write(*buffers: Bytes) -> None:
         _write_all(writing, *buffers)
 
-    pipe = Pipe(read_into, write)
+    receives = request["verb"] == "receive"
+    pipe = Pipe(WireAhead(read_into).read_into if receives else read_into, write)
     try:
         serve(request, pipe)
     except (OSError, EOFError):

@@ -10,8 +10,8 @@ import os
 import stat
 import zlib
 
+from vmconnect.direct.copy.ahead import FileAhead, ShrunkError
 from vmconnect.direct.copy.frames import (
-    BLOCK_BYTES,
     COUNTS,
     DEPTH,
     HELD,
@@ -50,10 +50,6 @@ _SPECIALS = {
 }
 
 
-class _ShrunkError(Exception):
-    """A file has become shorter while it was read."""
-
-
 class Sender:
     """Sends what it is told to, one source after the other; then `done`.
 
@@ -75,8 +71,7 @@ class Sender:
         self._sync = sync
         self._special = special
         self._progress = progress
-        self._frame = memoryview(bytearray(OFFSET.size + BLOCK_BYTES))
-        self._block = self._frame[OFFSET.size :]
+        self._block = memoryview(bytearray(WHOLE_BYTES))
 
     def total(self, files: int, size: int) -> None:
         """Tell how much will come, about."""
@@ -244,7 +239,7 @@ class Sender:
             self._put(Kind.FILE, packed)
         try:
             crc = self._data(source, start, path)
-        except _ShrunkError:
+        except ShrunkError:
             fault = Fault(path, 0, "it shrank while it was copied")
             self._put(Kind.DROP, pack_fault(fault))
         except OSError as error:
@@ -256,22 +251,16 @@ class Sender:
             self._put(Kind.END, NUMBER.pack(crc))
 
     def _data(self, source: Source, start: int, path: bytes) -> int:
-        frame, block, put, progress = self._frame, self._block, self._put, self._progress
-        head = OFFSET.size
-        crc = 0
-        for begin, end in source.extents():
-            place = max(begin, start)
-            while place < end:
-                count = source.read_into(place, block[: end - place])
-                if not count:
-                    raise _ShrunkError
-                OFFSET.pack_into(frame, 0, place)
-                crc = zlib.crc32(block[:count], crc)
-                put(Kind.DATA, frame[: head + count])
-                place += count
-                if progress:
-                    progress(count, path)
-        return crc
+        ahead = FileAhead(source, start)
+        payloads = ahead.payloads()
+        try:
+            for payload in payloads:
+                self._put(Kind.DATA, payload)
+                if self._progress:
+                    self._progress(len(payload) - OFFSET.size, path)
+        finally:
+            payloads.close()
+        return ahead.crc
 
 
 def _sent(name: bytes) -> bytes:
