@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmconnect.channel import Channel, ChannelState
 from vmconnect.deadline import Deadline
 from vmconnect.direct.authentication import AttemptsExhaustedError
 from vmconnect.direct.byte_count import ByteCount
+from vmconnect.direct.files import GuestFiles
 from vmconnect.direct.login import Login
 from vmconnect.direct.pump import Sink, drain, end_input, feed
 from vmconnect.direct.result import Result
@@ -26,17 +25,15 @@ from vmconnect.errors import (
     GuestError,
     VmconnectError,
 )
-from vmconnect.progress import Progress
 from vmconnect.secret import Secret
 from vmconnect.streams import Stream
 
 if TYPE_CHECKING:  # What is needed for copies alone.
-    from vmconnect.direct.copy import Copied, Failure, Options, Place, PortOpener
+    from vmconnect.direct.copy import Place, PortOpener
 
 __all__ = ["Guest", "Opener"]
 
 Opener = Callable[[Deadline], Stream]
-OnFailure = Callable[["Failure"], object]
 
 # What `run` keeps in memory unless a sink takes the output.
 OUTPUT_LIMIT_BYTES = 256 << 20
@@ -45,7 +42,7 @@ _FEED_BYTES = 1 << 18
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4)
 
 
-class Guest(Channel):
+class Guest(GuestFiles, Channel):
     """Commands and files in one guest, over SSH on whatever stream ``opener`` dials.
 
     Made by `Guest.open`. Calls may come from several threads: they run side by side on one
@@ -193,116 +190,6 @@ class Guest(Channel):
         if connection is not None:
             connection.prepare()
 
-    def put(
-        self,
-        local: Path | str | Sequence[Path | str],
-        remote: str,
-        *,
-        progress: Progress | None = None,
-        on_failure: OnFailure | None = None,
-        options: Options | None = None,
-        timeout: Deadline | float | None = 30.0,
-    ) -> Copied:
-        """Copy files and directories into the guest, as cp -R; ``timeout`` is to connect.
-
-        Into ``remote`` if that is a directory there, else ``remote`` is the new name. Modes, times,
-        links, holes and extended attributes are kept; a file gets its name only when it is whole.
-        ``on_failure`` is called with each file that could not be copied; without it the first one
-        is raised when all others are there: ResourceError for a local one, GuestError for a remote
-        one. Raises also ConnectionLostError, DeadlineError, CopyError.
-        """
-        return self.copy(
-            None,
-            local,
-            self,
-            remote,
-            progress=progress,
-            on_failure=on_failure,
-            options=options,
-            timeout=timeout,
-        )
-
-    def get(
-        self,
-        remote: str | Sequence[str],
-        local: Path | str,
-        *,
-        progress: Progress | None = None,
-        on_failure: OnFailure | None = None,
-        options: Options | None = None,
-        timeout: Deadline | float | None = 30.0,
-    ) -> Copied:
-        """Copy files and directories out of the guest, patterns of names too; else as `put`."""
-        return self.copy(
-            self,
-            remote,
-            None,
-            local,
-            progress=progress,
-            on_failure=on_failure,
-            options=options,
-            timeout=timeout,
-        )
-
-    def sync(
-        self,
-        local: Path | str | Sequence[Path | str],
-        remote: str,
-        *,
-        progress: Progress | None = None,
-        on_failure: OnFailure | None = None,
-        timeout: Deadline | float | None = 30.0,
-    ) -> Copied:
-        """Copy as `put`, but leave out what is there already, by its size and time."""
-        from vmconnect.direct.copy import Options
-
-        options = Options(sync=True)
-        return self.put(
-            local,
-            remote,
-            progress=progress,
-            on_failure=on_failure,
-            options=options,
-            timeout=timeout,
-        )
-
-    def copy(
-        self,
-        source: Guest | None,
-        paths: Path | str | Sequence[Path | str],
-        target: Guest | None,
-        destination: Path | str,
-        *,
-        progress: Progress | None = None,
-        on_failure: OnFailure | None = None,
-        options: Options | None = None,
-        timeout: Deadline | float | None = 30.0,
-    ) -> Copied:
-        """Copy from one guest to another, one of which is this one; None is this host.
-
-        All else is as `put` has it.
-        """
-        from vmconnect.direct.copy import Copier
-
-        deadline = Deadline.of(timeout)
-        many = [paths] if isinstance(paths, Path | str) else [*paths]
-        what, *ends = _names(source, target)
-        told = dict(zip(ends, (", ".join(map(str, many)), str(destination)), strict=True))
-        with self.operations.doing(what, **told) as operation:
-            copier = Copier(
-                source._place(deadline) if source else None,
-                target._place(deadline) if target else None,
-                options=options,
-                progress=progress,
-                on_failure=on_failure,
-            )
-            copied = copier.copy([*map(os.fsencode, many)], os.fsencode(destination), deadline)
-            operation.sent = copied.size if target else None
-            operation.received = copied.size if source else None
-            if copied.failures and on_failure is None:
-                raise copied.error
-            return copied
-
     def _place(self, deadline: Deadline) -> Place:
         from vmconnect.direct.copy import Place
 
@@ -398,10 +285,3 @@ def _chunks(data: bytes) -> Iterator[bytes]:
     view = memoryview(data)
     for start in range(0, len(view), _FEED_BYTES):
         yield bytes(view[start : start + _FEED_BYTES])
-
-
-def _names(source: Guest | None, target: Guest | None) -> tuple[str, str, str]:
-    """Return what a copy is called, and what its two ends are."""
-    if source and target:
-        return "copy", "from", "to"
-    return ("get", "remote", "local") if source else ("put", "local", "remote")
