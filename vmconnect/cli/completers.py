@@ -61,6 +61,8 @@ def complete(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     for action in _actions(parser):
         if action.dest == "target":
             action.completer = _complete_target  # type: ignore[attr-defined]
+        elif action.metavar in {"SRC", "DST"}:
+            action.completer = _complete_end  # type: ignore[attr-defined]
         elif action.dest == "name" and action.metavar == "NAME":
             action.completer = _complete_checkpoint  # type: ignore[attr-defined]
         elif action.type is Path:
@@ -96,6 +98,17 @@ def _complete_target(prefix: str, **_: Any) -> Completions:
         found |= {each: "" for each in _BEGINNINGS if each.startswith(prefix)}
         found |= _connection_files(prefix)
     return {name: what for name, what in found.items() if name.startswith(prefix)}
+
+
+def _complete_end(prefix: str, **_: Any) -> Completions:
+    """Return the ends of copies that begin so: files here, and machines with their colon."""
+    from argcomplete.completers import FilesCompleter
+
+    found = dict.fromkeys(FilesCompleter()(prefix), "")
+    machines = _by_name(_machines()).items()
+    return found | {
+        f"{name}:": _account(machine) for name, machine in machines if name.startswith(prefix)
+    }
 
 
 def _machines() -> Iterable[Machine]:
