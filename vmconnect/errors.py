@@ -25,6 +25,7 @@
     |   +-- VsockError              a vsock driver (the guest) did
     |   +-- SshError                an SSH server did
     |   +-- AgentError              a guest agent did
+    |   +-- CopyError               the far end of a copy did
     |   +-- RestError               a hypervisor's HTTP server did
     |   +-- TlsError                the far end of a TLS connection did
     |   +-- WebSocketError          a WebSocket server did
@@ -56,6 +57,7 @@ __all__ = [
     "CommandLostError",
     "ConnectError",
     "ConnectionLostError",
+    "CopyError",
     "DeadlineError",
     "DisplayError",
     "GuestError",
@@ -262,6 +264,10 @@ class SshError(ProtocolError):
 
 class AgentError(ProtocolError):
     """A guest's agent broke its protocol."""
+
+
+class CopyError(ProtocolError):
+    """The far end of a copy broke the protocol of copies."""
 
 
 class RestError(ProtocolError):

@@ -227,6 +227,13 @@ def test_checkpoints_are_completed(directory: Path) -> None:
         assert ask("vmconnect checkpoint apply m c") == ["clean"]
 
 
+def test_the_ends_of_copies_are_files_and_machines(directory: Path) -> None:
+    (directory / "website").touch()
+    with qemu(directory, "web01"):
+        for line in ("vmconnect cp we", "vmconnect cp website we"):
+            assert {each.strip() for each in ask(line)} >= {"web01:", "website"}
+
+
 def test_domains_are_completed_by_their_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon is one of the test's own, at the place of a user's."""
     import libvirt

@@ -207,7 +207,7 @@ def test_what_is_run_and_copied_is_noted_and_no_contents(
     assert (second.sent, second.received) == (5, 5)
     assert put.details == {"local": str(local), "remote": "/tmp/noted"}
     assert (put.sent, put.received, get.sent, get.received) == (18, None, None, 18)
-    assert failed.message == "cannot copy /tmp/none: No such file"
+    assert failed.message == "cannot copy /tmp/none: No such file or directory"
     data = JournalFile().path.read_bytes()
     assert b"s3cret" not in data
     assert b"contents" not in data

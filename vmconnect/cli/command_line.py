@@ -23,6 +23,7 @@ COMMANDS = {
     "checkpoint": "keep a machine's state, and go back to it",
     "completion": "make a shell complete commands, options and machines",
     "console": "open a window on a machine's screen",
+    "cp": "copy files and directories into guests, out of them, and between them",
     "credential": "keep passwords of machines in the keyring",
     "demo": "boot a real Linux guest and show what can be done with it",
     "doctor": "find out which link to a machine is broken, and how to mend it",

@@ -69,6 +69,8 @@ def complete(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
             action.completer = _complete_target  # type: ignore[attr-defined]
         elif action.dest in {"targets", "machines", "without"}:
             action.completer = _complete_machines  # type: ignore[attr-defined]
+        elif action.metavar in {"SRC", "DST"}:
+            action.completer = _complete_end  # type: ignore[attr-defined]
         elif action.dest == "name" and action.metavar == "NAME":
             action.completer = _complete_checkpoint  # type: ignore[attr-defined]
         elif action.type is Path:
@@ -122,6 +124,17 @@ def _complete_machines(prefix: str, **_: Any) -> Completions:
         groups = {}
     found = {} if prefix else _complete_target(prefix)
     return found | {name: what for name, what in groups.items() if name.startswith(prefix)}
+
+
+def _complete_end(prefix: str, **_: Any) -> Completions:
+    """Return the ends of copies that begin so: files here, and machines with their colon."""
+    from argcomplete.completers import FilesCompleter
+
+    found = dict.fromkeys(FilesCompleter()(prefix), "")
+    machines = _by_name(_machines()).items()
+    return found | {
+        f"{name}:": _account(machine) for name, machine in machines if name.startswith(prefix)
+    }
 
 
 def _machines() -> Iterable[Machine]:

@@ -17,6 +17,7 @@ from vmconnect.direct.authentication import AttemptsExhaustedError
 from vmconnect.direct.byte_count import ByteCount
 from vmconnect.direct.command import Command, Words
 from vmconnect.direct.control import Control, Reach
+from vmconnect.direct.files import GuestFiles
 from vmconnect.direct.job import Jobs
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login, Memory
@@ -26,7 +27,6 @@ from vmconnect.direct.process import Process
 from vmconnect.direct.pump import Sink
 from vmconnect.direct.result import Result
 from vmconnect.direct.ssh import HostKeyCheck, SshConnection
-from vmconnect.direct.transfer import download, upload
 from vmconnect.errors import (
     AuthenticationError,
     CommandLostError,
@@ -34,13 +34,13 @@ from vmconnect.errors import (
     GuestError,
     VmconnectError,
 )
-from vmconnect.progress import Progress, Silent
 from vmconnect.retry import Heartbeat, Retry
 from vmconnect.secret import Secret
 from vmconnect.streams import Stream
 
 if TYPE_CHECKING:  # Not every command needs them.
     from vmconnect.direct.asciicast import AsciicastRecorder
+    from vmconnect.direct.copy import Place, PortOpener
     from vmconnect.direct.facts import Facts
     from vmconnect.direct.forward import Forward, ForwardKind, ForwardSpec
     from vmconnect.direct.script import Script
@@ -60,7 +60,7 @@ _NOTICING_SECONDS = 1.0
 _LOST_HINT = "did the guest power off or restart?"
 
 
-class Guest(Channel):
+class Guest(GuestFiles, Channel):
     """Commands and files in one guest, over SSH on whatever stream ``opener`` dials.
 
     Made by `Guest.open`. Calls may come from several threads: they run side by side on one
@@ -93,6 +93,8 @@ class Guest(Channel):
         self._known_key_kinds = known_key_kinds
         self._heartbeat = heartbeat
         self._connection: SshConnection | None = None
+        self.dial_port: PortOpener | None = None
+        """How a vsock port of the guest is dialled, where that can be: for what is copied."""
 
     @classmethod
     def open(
@@ -387,37 +389,10 @@ class Guest(Channel):
 
         return GuestFunction.of(function).on(self, *args, **kwargs)
 
-    def put(
-        self,
-        local: Path | str,
-        remote: str,
-        *,
-        progress: Progress | None = None,
-        timeout: Deadline | float | None = 30.0,
-    ) -> int:
-        """Copy a file into the guest and return its size in bytes; ``timeout`` is to connect.
+    def _place(self, deadline: Deadline) -> Place:
+        from vmconnect.direct.copy import Place
 
-        It gets its name only when it is whole. Raises ResourceError for the local file,
-        GuestError for the remote one, ConnectionLostError.
-        """
-        with self.operations.doing("put", local=str(local), remote=remote) as operation:
-            connection = self._ready(Deadline.of(timeout))
-            operation.sent = upload(connection.sftp, local, remote, progress or Silent())
-            return operation.sent
-
-    def get(
-        self,
-        remote: str,
-        local: Path | str,
-        *,
-        progress: Progress | None = None,
-        timeout: Deadline | float | None = 30.0,
-    ) -> int:
-        """Copy a file out of the guest and return its size in bytes; else as `put`."""
-        with self.operations.doing("get", local=str(local), remote=remote) as operation:
-            connection = self._ready(Deadline.of(timeout))
-            operation.received = download(connection.sftp, remote, local, progress or Silent())
-            return operation.received
+        return Place(self._ready(deadline), self.dial_port)
 
     def forward(
         self,

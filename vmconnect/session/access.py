@@ -18,6 +18,7 @@ from vmconnect.hypervisor import Machine, PowerState
 from vmconnect.retry import Backoff, Heartbeat, Retry
 from vmconnect.session.key_store import Origin, PublicKey
 from vmconnect.session.locator import Locator
+from vmconnect.session.ports import vsock_ports
 from vmconnect.streams import Endpoint, Stream, dial
 
 if TYPE_CHECKING:  # numpy is imported by who needs a console.
@@ -122,6 +123,14 @@ class Access:
         if machine.guest is None:
             raise self._missing(machine, "vsock device")
         return self._dial(machine.guest, deadline)
+
+    def guest_port(self, port: int, deadline: Deadline) -> Stream:
+        """Find the machine, and connect to another vsock port of its guest."""
+        machine = self._locator.locate(deadline)
+        dial_port = vsock_ports(machine.guest)
+        if dial_port is None:
+            raise self._missing(machine, "vsock device")
+        return dial_port(port, deadline)
 
     def _dial(self, endpoint: Endpoint, deadline: Deadline) -> Stream:
         try:

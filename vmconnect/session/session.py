@@ -33,6 +33,7 @@ from vmconnect.session.credentials import (
 from vmconnect.session.events import ChannelBack, ChannelClosed, ChannelLost, SessionEvent
 from vmconnect.session.journal import journalled
 from vmconnect.session.observer import Observer
+from vmconnect.session.ports import vsock_ports
 from vmconnect.session.resolve import resolve_or_expect
 from vmconnect.session.states import SessionState
 from vmconnect.session.target import Target, parse_target
@@ -302,6 +303,8 @@ class Session:
                 heartbeat=self._access.heartbeat_over(self.machine.guest),
                 scope=scope,
             )
+            if vsock_ports(self.machine.guest) is not None:
+                guest.dial_port = self._access.guest_port
             return self._keep(guest, scope)
 
     def guest_stream(self, timeout: Deadline | float | None = 10.0) -> Stream:
