@@ -44,7 +44,7 @@ def test_who_answers(agent: GuestAgent) -> None:
     system = agent.os_info()
     assert (system.id, system.name) == ("vmconnect-demo", "vmconnect demo")
     assert system.machine == "x86_64"
-    with pytest.raises(UnsupportedError, match="does not permit guest-no-such"):
+    with pytest.raises(UnsupportedError, match="has no guest-no-such"):
         agent.execute("guest-no-such")
 
 
@@ -65,9 +65,8 @@ def test_commands_run(agent: GuestAgent) -> None:
     assert (result.exit_code, result.signal) == (3, None)
     assert (result.stdout, result.stderr) == (b"in \xff", b"err\n")
     assert agent.run(["sh", "-c", "kill -KILL $$"]).signal == "KILL"
-    with pytest.raises(GuestError, match="guest-exec"):
-        agent.run(["/no/such/program"])
-    with pytest.raises(DeadlineError):
+    assert agent.run(["/no/such/program"]).exit_code == 127
+    with pytest.raises(DeadlineError, match="was ended"):
         agent.run(["sleep", "60"], timeout=0.3)
     agent.ping()
 
@@ -89,7 +88,7 @@ def test_authorized_keys(agent: GuestAgent) -> None:
 def test_the_clock_and_its_zone(agent: GuestAgent) -> None:
     there = int(agent.run(["date", "+%s"]).stdout)
     assert abs(agent.time() - there) < WAIT
-    assert agent.utc_offset() == 0
+    assert agent.time_zone().offset_s == 0
 
 
 @pytest.mark.guest
@@ -111,6 +110,8 @@ class Hostile:
     ) -> dict[str, Any]:
         return self._reply
 
+    order = exchange
+
     def close(self) -> None:
         pass
 
@@ -120,7 +121,7 @@ COMMANDS: list[Callable[[GuestAgent], object]] = [
     GuestAgent.info,
     GuestAgent.os_info,
     GuestAgent.time,
-    GuestAgent.utc_offset,
+    GuestAgent.time_zone,
     lambda agent: agent.read_file("/x", limit=1000, timeout=0.05),
     lambda agent: agent.authorized_keys("ann"),
     lambda agent: agent.run(["x"], timeout=0.01),
