@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.direct.agent.test_protocol import JSON
 from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoMachine
-from vmconnect.direct.agent import GuestAgent
+from vmconnect.direct.agent import GuestAgent, GuestFile
 from vmconnect.errors import (
     AgentError,
     DeadlineError,
@@ -122,6 +122,22 @@ COMMANDS: list[Callable[[GuestAgent], object]] = [
     GuestAgent.os_info,
     GuestAgent.time,
     GuestAgent.time_zone,
+    GuestAgent.host_name,
+    GuestAgent.users,
+    GuestAgent.interfaces,
+    GuestAgent.file_systems,
+    GuestAgent.disks,
+    GuestAgent.processors,
+    GuestAgent.freeze_status,
+    GuestAgent.freeze,
+    GuestAgent.thaw,
+    GuestAgent.shut_down,
+    GuestAgent.suspend,
+    lambda agent: agent.set_time(1.5),
+    lambda agent: agent.set_password("ann", "x"),
+    lambda agent: agent.run(["x"], stdout=print, env={"A": "b"}, timeout=0.01),
+    lambda agent: agent.powershell("Get-Process", timeout=0.01),
+    lambda agent: agent.get("/x", "/no/such/directory/x", timeout=0.05),
     lambda agent: agent.read_file("/x", limit=1000, timeout=0.05),
     lambda agent: agent.authorized_keys("ann"),
     lambda agent: agent.run(["x"], timeout=0.01),
@@ -143,9 +159,28 @@ ANSWERS = st.fixed_dictionaries(
         "out-data": JSON,
         "id": JSON,
         "pretty-name": JSON,
+        "name": JSON,
+        "hardware-address": JSON,
+        "ip-addresses": JSON
+        | st.lists(
+            st.fixed_dictionaries(
+                {"ip-address": JSON | st.just("10.0.0.1"), "prefix": JSON | st.integers(0, 200)}
+            ),
+            max_size=3,
+        ),
+        "disk": JSON | st.lists(st.fixed_dictionaries({"dev": JSON}), max_size=3),
+        "total-bytes": JSON,
+        "dependencies": JSON | st.lists(st.text(max_size=3), max_size=3),
+        "address": JSON | st.fixed_dictionaries({"bus-type": JSON}),
+        "logical-id": JSON,
+        "login-time": JSON | st.floats(),
+        "host-name": JSON,
+        "position": JSON,
     },
 )
-REPLIES = st.fixed_dictionaries({"return": JSON | ANSWERS}) | st.fixed_dictionaries({"error": JSON})
+REPLIES = st.fixed_dictionaries(
+    {"return": JSON | ANSWERS | st.lists(ANSWERS, max_size=3)}
+) | st.fixed_dictionaries({"error": JSON})
 
 
 @given(reply=REPLIES, command=st.sampled_from(COMMANDS))
@@ -170,10 +205,16 @@ def test_numbers_past_all_bounds() -> None:
             GuestAgent(Hostile({"return": number}), "web01").time()
 
 
+def test_lists_past_all_bounds() -> None:
+    for question in (GuestAgent.interfaces, GuestAgent.users, GuestAgent.disks):
+        with pytest.raises(AgentError, match="senseless"):
+            question(GuestAgent(Hostile({"return": [{}] * 5000}), "web01"))
+
+
 def test_more_than_was_asked_for_is_refused() -> None:
-    reply = {"return": {"buf-b64": "QUJD" * (1 << 16), "eof": True}}
+    reply = {"return": {"buf-b64": "QUJD" * (1 << 17), "eof": True}}
     with pytest.raises(AgentError, match="instead of"):
-        GuestAgent(Hostile(reply), "web01").read_file("/x", limit=1 << 30)
+        GuestFile(GuestAgent(Hostile(reply), "web01"), "/x", 7).read()
     keys = {"return": {"keys": ["x"] * 5000}}
     with pytest.raises(AgentError, match="senseless"):
         GuestAgent(Hostile(keys), "web01").authorized_keys("ann")

@@ -234,9 +234,10 @@ class GuestAgent(AgentQuestions):
         try:
             yield count
         except BaseException:
-            self.thaw()
+            if self._holds_still:
+                self.thaw()
             raise
-        if self.thaw() < count:
+        if not self._holds_still or self.thaw() < count:
             raise GuestError(
                 "some of its file systems thawed before they were told to", machine=self.machine
             )
@@ -274,7 +275,6 @@ class GuestAgent(AgentQuestions):
     def close(self) -> None:
         """Leave the agent to the next; what is `frozen` is thawed before."""
         if self._holds_still:
-            self._holds_still = False
             with contextlib.suppress(VmconnectError):
                 self.thaw(_TIMEOUT)
         super().close()

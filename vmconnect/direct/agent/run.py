@@ -54,15 +54,16 @@ def run(  # noqa: PLR0917 (those of `GuestAgent.run`)
     if streamed and not agent.is_windows(deadline):
         kept = bytearray(), bytearray()
         out, err = (sink or _keeper(own, agent) for sink, own in zip(sinks, kept, strict=True))
-        status = run_spooled(
-            agent,
-            words,
-            chain([first], rest or ()),
-            (out, err),
-            deadline,
-            environment=environment,
-        )
-        return status, bytes(kept[0]), bytes(kept[1])
+        source = chain([first], rest or ())
+        try:
+            status = run_spooled(
+                agent, words, source, (out, err), deadline, environment=environment
+            )
+        except UnsupportedError:
+            if rest is not None:
+                raise
+        else:
+            return status, bytes(kept[0]), bytes(kept[1])
     if rest is not None:
         raise UnsupportedError(
             f"on Windows a program takes no more than {_STDIN_BYTES >> 20} MiB of input",

@@ -16,7 +16,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.direct.agent.errand import checked
 from vmconnect.direct.agent.file import GuestFile
 from vmconnect.direct.agent.program import Program, Status
-from vmconnect.errors import AgentError, DeadlineError, GuestError, VmconnectError
+from vmconnect.errors import AgentError, DeadlineError, GuestError, UnsupportedError, VmconnectError
 
 if TYPE_CHECKING:
     from vmconnect.direct.agent.guest_agent import GuestAgent
@@ -41,6 +41,8 @@ _RUN = 'room=$1; shift; exec "$@" <"$room/in" >"$room/out" 2>"$room/err"'
 _MADE = re.compile(r"/[!-~]{0,200}/vmconnect\.[A-Za-z0-9]{8}")
 _TIDY_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
+# One after the other, of a program that has ended.
+_MOST_FAILURES = 6
 
 
 def run_spooled(
@@ -54,7 +56,8 @@ def run_spooled(
 ) -> Status:
     """Run ``argv``, hand what it writes to the sinks for stdout and stderr, return how it ended.
 
-    Its input is there in whole before it starts.
+    Its input is there in whole before it starts. Raises UnsupportedError, before it is started,
+    where the agent permits no files.
     """
     with _room(agent, deadline) as room:
         with GuestFile.open(agent, f"{room}/in", "r+b", deadline) as file:
@@ -79,41 +82,48 @@ class _Output:
     """One of the files that the program writes to, and who gets what is in it."""
 
     def __init__(self, file: GuestFile, sink: Sink):
+        self.sink = sink
         self._file = file
-        self._sink = sink
         self._offset = 0
         self._lost = False
 
-    def hand_on(self, deadline: Deadline) -> bool:
-        """Hand on what has come, and return whether something has."""
+    def read(self, deadline: Deadline) -> bytes:
+        """Return what has come, none if nothing has; what a lost reply had comes again."""
         soon = deadline.sooner(_ANSWER_SECONDS)
         if self._lost:
             self._file.seek(self._offset, timeout=soon)
-        # What a reply had that does not arrive has been read, as far as the agent knows.
-        self._lost = True
+        self._lost = True  # Until it is there: the agent itself is past it by then.
         data = self._file.read(timeout=soon)
         self._lost = False
         self._offset += len(data)
-        if data:
-            self._sink(data)
-        return bool(data)
+        return data
 
 
 def _followed(program: Program, outputs: tuple[_Output, ...], deadline: Deadline) -> Status:
     """Hand on what comes until the program has ended and all is read."""
     status: Status | None = None
+    failures = 0
     while True:
-        deadline.check(f"{program.argv[0]} wrote")
-        try:
-            came = [output.hand_on(deadline) for output in outputs]
-        except (DeadlineError, GuestError) as error:
-            # If the agent has forgotten the program, or is silent for long, that is what is told.
-            asked = program.poll(deadline)
-            if isinstance(error, GuestError):
-                raise
-            status = status or asked
-            continue
-        if any(came):
+        idle = True
+        for output in outputs:
+            deadline.check(f"{program.argv[0]} wrote")
+            try:
+                data = output.read(deadline)
+            except (DeadlineError, GuestError, UnsupportedError) as error:
+                idle, failures = False, failures + 1
+                # If the agent has forgotten the program, or is silent for long, that is told.
+                status = status or program.poll(deadline)
+                if not isinstance(error, DeadlineError) or failures > _MOST_FAILURES:
+                    raise GuestError(
+                        f"{program.argv[0]} ran; its output is lost: {error.message}",
+                        machine=error.machine,
+                    ) from error
+                continue
+            failures = 0
+            if data:
+                idle = False
+                output.sink(data)
+        if not idle:
             continue
         if status is not None:
             return status
