@@ -71,8 +71,8 @@ def run_powershell(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(_objects_as_json(result), indent=2))  # noqa: T201
     else:
-        if result.text:
-            _print(result.text.rstrip("\r\n"))
+        if text := result.text.rstrip("\r\n"):
+            _print(text)
         for each in result.objects:
             _print(each if isinstance(each, str) else json.dumps(each))
         for error in (*result.errors, *((result.failure,) if result.failure else ())):

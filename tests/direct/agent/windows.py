@@ -49,6 +49,9 @@ class WindowsAgent:
                 told = {"class": "GenericError", "desc": str(error)}
                 agent.reply({"error": told, "id": request["id"]})
 
+    def ping(self, _given: dict[str, Any]) -> dict[str, str]:
+        return {}
+
     def get_osinfo(self, _given: dict[str, Any]) -> dict[str, str]:
         return {"id": "mswindows", "name": "Microsoft Windows", "machine": "x86_64"}
 

@@ -96,16 +96,12 @@ class StreamChannel:
         What is asked behind it is answered after it: so None is known, not waited for.
         """
         with self._turns(deadline):
-            number = secrets.randbits(_NUMBER_BITS)
-            self._send(encode_request(command, arguments) + encode_mark(number), deadline)
-            failed: dict[str, Any] | None = None
-            while True:
-                reply = self._next(deadline, f"do {command}")
-                if isinstance(reply, Reply):
-                    failed = failed or (reply.content if "error" in reply.content else None)
-                elif reply.number == number:
-                    self._synchronised = True
-                    return failed
+            reply = self._tell(command, arguments, deadline)
+            if reply is not None and self._numbers and reply.refuses_number:
+                self._numbers = False
+                reply = self._tell(command, arguments, deadline)
+            self._synchronised = True
+            return None if reply is None else reply.content
 
     def close(self) -> None:
         """Leave the channel to the next."""
@@ -134,13 +130,29 @@ class StreamChannel:
         self._send(encode_request(command, arguments, number), deadline)
         while True:
             reply = self._next(deadline, f"answer {command}")
-            if isinstance(reply, Synced):
-                continue  # The reply to an earlier try to synchronise.
-            if number is None or reply.number == number:
-                self._echoes = number is not None
+            # A Synced is the reply to an earlier try to synchronise.
+            if isinstance(reply, Reply) and self._is_to(number, reply):
                 return reply
-            if reply.number is None and not self._echoes:
-                return reply
+
+    def _tell(self, command: str, arguments: dict[str, Any], deadline: Deadline) -> Reply | None:
+        """Send a request and return its reply, None if what was asked behind it is answered."""
+        number = secrets.randbits(_NUMBER_BITS) if self._numbers else None
+        mark = secrets.randbits(_NUMBER_BITS)
+        request = encode_request(command, arguments, number) + encode_mark(mark)
+        self._send(request, deadline)
+        answer: Reply | None = None
+        while True:
+            reply = self._next(deadline, f"do {command}")
+            if isinstance(reply, Reply):
+                answer = reply if self._is_to(number, reply) else answer
+            elif reply.number == mark:
+                return answer
+
+    def _is_to(self, number: int | None, reply: Reply) -> bool:
+        """Return whether it is the reply to the request with that number."""
+        if number is not None and reply.number == number:
+            self._echoes = True
+        return reply.number == number or (reply.number is None and not self._echoes)
 
     def _synchronise(self, deadline: Deadline) -> None:
         """Return when the last thing that was asked has been answered."""

@@ -16,6 +16,7 @@ __all__ = ["freeze", "freeze_status", "thaw"]
 
 _MOST = 1 << 31
 _TRY_SECONDS = 15.0
+_MOST_SENSELESS = 3
 
 
 def freeze(agent: GuestAgent, mountpoints: Sequence[str] | None, deadline: Deadline) -> int:
@@ -34,13 +35,15 @@ def thaw(agent: GuestAgent, deadline: Deadline) -> int:
     The error, if there must be one, tells that the guest stands still.
     """
     command = "guest-fsfreeze-thaw"
+    senseless = 0
     try:
         while True:
             try:
                 answer = agent.execute(command, timeout=deadline.sooner(_TRY_SECONDS))
                 return number_in(answer, _MOST, command)
-            except (DeadlineError, AgentError):
-                if deadline.passed:
+            except (DeadlineError, AgentError) as error:
+                senseless += isinstance(error, AgentError)
+                if deadline.passed or senseless >= _MOST_SENSELESS:
                     raise
     except VmconnectError as error:
         error.message = f"its file systems may still be frozen: {error.message}"

@@ -62,7 +62,7 @@ class AgentQuestions:
             reply = self._channel.order(command, _named(arguments), Deadline.of(timeout))
         except (DeadlineError, ConnectionLostError):
             return  # The guest has gone.
-        if reply is not None:
+        if reply is not None and "return" not in reply:
             raise refusal(command, reply.get("error"), self.machine)
 
     # Who answers, and for what.
