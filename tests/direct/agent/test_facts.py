@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -42,8 +43,6 @@ def test_all_that_is_used_is_known(agent_here: GuestAgent) -> None:
         for path in (Path(__file__).parents[3] / "vmconnect/direct/agent").glob("*.py")
         if path.name != "versions.py"
     )
-    import re
-
     used = set(re.findall(r'"(guest-[a-z-]+[a-z])"', source))
     used |= {f"guest-suspend-{mode}" for mode in ("ram", "disk", "hybrid")}
     assert used == set(SINCE)
@@ -63,3 +62,14 @@ def test_texts_are_cut_and_cleaned() -> None:
     assert TimeZone.read({"offset": -18000}, "x") == TimeZone("", -18000)
     with pytest.raises(AgentError, match="senseless answer to x"):
         TimeZone.read({"offset": 1 << 40}, "x")
+
+
+def test_the_documentation_has_the_same_versions() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "agent.md").read_text()
+    told: dict[str, str] = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5:
+            for command in re.findall(r"guest-[a-z-]+[a-z]", cells[3]):
+                told.setdefault(command, cells[4])
+    assert told == SINCE
