@@ -285,7 +285,12 @@ def test_a_session_that_is_closed_wakes_who_waits_for_its_agent(tmp_path: Path) 
 
     with listening(tmp_path / "qga", deaf) as machine:
         session = Session(bare(machine))
-        thread = threading.Thread(target=lambda: (heard.wait(WAIT), session.close()))
+
+        def close() -> None:
+            heard.wait(WAIT)
+            session.close()
+
+        thread = threading.Thread(target=close)
         thread.start()
         with pytest.raises(ClosedError), session.agent(WAIT) as agent:
             agent.execute("guest-never", timeout=None)
