@@ -220,7 +220,7 @@ def test_passwords_and_keys(contained: ContainedAgent, cli: Cli, tmp_path: Path)
 def test_freeze_and_thaw(contained: ContainedAgent, cli: Cli) -> None:
     there = ("--mount", str(contained.mountpoint))
     out, err = cli("freeze", *there, "web01", "--", "sh", "-c", "echo meanwhile; exit 3", code=3)
-    assert (out, err) == ("meanwhile\n", "vmconnect: web01: 1 file systems were frozen\n")
+    assert (out, err) == ("meanwhile\n", "vmconnect: web01: frozen meanwhile: 1 file system\n")
     _, err = cli("freeze", *there, "web01", "no-such-program", code=1)
     assert "cannot run no-such-program" in err
     _, err = cli("freeze", *there, "web01")

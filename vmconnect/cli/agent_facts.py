@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from textwrap import wrap
 from typing import Any, TypeVar
 
 from vmconnect.cli.quantity import amount
@@ -24,6 +25,7 @@ __all__ = ["run_info", "run_interfaces"]
 T = TypeVar("T")
 
 _SHOWN_USERS = 10
+_LINE = 70
 
 
 def run_info(arguments: argparse.Namespace) -> int:
@@ -106,8 +108,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield each.mountpoint, _file_system(each)
     if facts["file_systems_are"] == "frozen":
         yield "frozen", "yes: nothing can be written until vmconnect agent thaw"
-    if facts["lacks"]:
-        yield "not permitted", ", ".join(each.removeprefix("guest-") for each in facts["lacks"])
+    lacks = ", ".join(each.removeprefix("guest-") for each in facts["lacks"])
+    for number, line in enumerate(wrap(lacks, _LINE, break_on_hyphens=False)):
+        yield "" if number else "not permitted", line
 
 
 def _clock(seconds: float, ahead: float, zone: TimeZone | None) -> str:
@@ -115,10 +118,16 @@ def _clock(seconds: float, ahead: float, zone: TimeZone | None) -> str:
     if abs(ahead) >= 1:
         parts.append(f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} here")
     if zone is not None:
-        hours, minutes = divmod(abs(zone.offset_s) // 60, 60)
-        sign = "-" if zone.offset_s < 0 else "+"
-        parts.append(f"its zone {zone.name or 'is'} UTC{sign}{hours:02}:{minutes:02}")
+        parts.append(f"its time zone is {_zone(zone)}")
     return ", ".join(parts)
+
+
+def _zone(zone: TimeZone) -> str:
+    hours, minutes = divmod(abs(zone.offset_s) // 60, 60)
+    offset = f"UTC{'-' if zone.offset_s < 0 else '+'}{hours:02}:{minutes:02}"
+    if not zone.offset_s:
+        offset = "UTC"
+    return offset if zone.name in {"", offset} else f"{zone.name} ({offset})"
 
 
 def _processors(processors: tuple[Processor, ...]) -> str:

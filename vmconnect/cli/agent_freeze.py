@@ -42,7 +42,7 @@ def run_freeze(arguments: argparse.Namespace) -> int:
                 code = subprocess.run(arguments.argv, check=False).returncode
             except OSError as error:
                 raise ResourceError(f"cannot run {arguments.argv[0]}: {error.strerror}") from error
-        _tell(arguments, machine, count, "were frozen", exit_code=code)
+        _tell(arguments, machine, count, "frozen meanwhile", exit_code=code)
         return code if code >= 0 else 128 - code
 
 
@@ -59,7 +59,7 @@ def _tell(arguments: argparse.Namespace, machine: str, count: int, what: str, **
         told = {"machine": machine, "file_systems": count, **more}
         print(json.dumps(told))  # noqa: T201
     else:
-        say(f"{machine}: {count} file systems {what}")
+        say(f"{machine}: {what}: {count} file system{'' if count == 1 else 's'}")
 
 
 @contextlib.contextmanager
