@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -80,10 +81,12 @@ class RealAgent:
             self._argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self._env
         )
         end = time.monotonic() + _START_SECONDS
-        while not self.path.exists():
-            assert self._process.poll() is None, "qemu-ga does not start"
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        with socket.socket(socket.AF_UNIX) as probe:
+            # It binds before it listens.
+            while probe.connect_ex(str(self.path)) != 0:
+                assert self._process.poll() is None, "qemu-ga does not start"
+                assert time.monotonic() < end
+                time.sleep(0.01)
 
     def kill(self) -> None:
         if self._process is not None:

@@ -23,7 +23,7 @@ def checked(agent: GuestAgent, argv: Sequence[str], deadline: Deadline) -> bytes
 
     Raises GuestError with what it says if it does not.
     """
-    program = Program.start(agent, argv, deadline)
+    program = Program.start(agent, argv, deadline, grouped=False)
     status = program.wait(deadline) if isinstance(program, Program) else program
     if status.exit_code != 0:
         said = status.stderr.decode("utf-8", "replace").strip()

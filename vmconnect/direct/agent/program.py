@@ -78,9 +78,11 @@ class Program:
         stdin: bytes = b"",
         environment: Sequence[str] | None = None,
         capture: bool = True,
+        grouped: bool = True,
     ) -> Program | Status:
         """Start a program, or return how a shell would have ended that could not.
 
+        Without ``grouped`` it is started sooner, and is ended without its children.
         ``environment`` has ``NAME=VALUE`` for all of it. Raises CommandLostError if it may or may
         not have started.
         """
@@ -103,7 +105,7 @@ class Program:
             return Answer(answer, command).number("pid", _MOST_PID)
 
         try:
-            if agent.has_groups:
+            if grouped and agent.has_groups:
                 try:
                     return cls(agent, argv, start([_OWN_GROUP, *argv]), grouped=True)
                 except GuestError as error:
@@ -196,7 +198,9 @@ class Program:
         """
         deadline = Deadline(_END_SECONDS)
         try:
-            ender = Program.start(self._agent, self._ending(deadline), deadline, capture=False)
+            ender = Program.start(
+                self._agent, self._ending(deadline), deadline, capture=False, grouped=False
+            )
             if isinstance(ender, Status):
                 return False
             # The agent keeps what has ended until it is asked for it.

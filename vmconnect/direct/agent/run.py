@@ -54,7 +54,7 @@ def run(  # noqa: PLR0917 (those of `GuestAgent.run`)
     if streamed and not agent.is_windows(deadline):
         kept = bytearray(), bytearray()
         out, err = (sink or _keeper(own, agent) for sink, own in zip(sinks, kept, strict=True))
-        source = chain([first], rest or ())
+        source = first if rest is None else chain([first], rest)
         try:
             status = run_spooled(
                 agent, words, source, (out, err), deadline, environment=environment

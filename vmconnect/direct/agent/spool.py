@@ -37,7 +37,8 @@ done
 echo 'no directory for temporary files' >&2
 exit 1
 """
-_RUN = 'room=$1; shift; exec "$@" <"$room/in" >"$room/out" 2>"$room/err"'
+_RUN = 'room=$1; shift; exec "$@" >"$room/out" 2>"$room/err"'
+_RUN_FED = 'room=$1; shift; exec "$@" <"$room/in" >"$room/out" 2>"$room/err"'
 _MADE = re.compile(r"/[!-~]{0,200}/vmconnect\.[A-Za-z0-9]{8}")
 _TIDY_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
@@ -48,7 +49,7 @@ _MOST_FAILURES = 6
 def run_spooled(
     agent: GuestAgent,
     argv: Sequence[str],
-    stdin: Iterable[bytes],
+    stdin: bytes | Iterable[bytes],
     sinks: tuple[Sink, Sink],
     deadline: Deadline,
     *,
@@ -56,19 +57,25 @@ def run_spooled(
 ) -> Status:
     """Run ``argv``, hand what it writes to the sinks for stdout and stderr, return how it ended.
 
-    Its input is there in whole before it starts. Raises UnsupportedError, before it is started,
-    where the agent permits no files.
+    Its input is there in whole before it starts: bytes go with the request that starts it, pieces
+    of them by a file. Raises UnsupportedError, before it is started, where the agent permits no
+    files.
     """
     with _room(agent, deadline) as room:
-        with GuestFile.open(agent, f"{room}/in", "r+b", deadline) as file:
-            for data in stdin:
-                file.write(data, deadline)
+        script, given = _RUN, stdin
+        if not isinstance(given, bytes):
+            with GuestFile.open(agent, f"{room}/in", "r+b", deadline) as file:
+                for data in given:
+                    file.write(data, deadline)
+            script, given = _RUN_FED, b""
         with (
             GuestFile.open(agent, f"{room}/out", "rb", deadline) as out,
             GuestFile.open(agent, f"{room}/err", "rb", deadline) as err,
         ):
-            words = ["sh", "-c", _RUN, "sh", room, *argv]
-            program = Program.start(agent, words, deadline, environment=environment, capture=False)
+            words = ["sh", "-c", script, "sh", room, *argv]
+            program = Program.start(
+                agent, words, deadline, stdin=given, environment=environment, capture=False
+            )
             if isinstance(program, Status):
                 return program
             program.argv = tuple(argv)
