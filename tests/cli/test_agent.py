@@ -304,6 +304,30 @@ def test_power(cli: Cli) -> None:
     assert heard == [("guest-shutdown", {"mode": "reboot"}), ("guest-suspend-ram", None)]
 
 
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("vmconnect agent fr", {"freeze"}),
+        ("vmconnect agent suspend --mode ", {"ram", "disk", "hybrid"}),
+        ("vmconnect agent exec vnc+t", {"vnc+tls://"}),
+        ("vmconnect agent exec web01 -- l", set()),
+    ],
+)
+def test_a_shell_completes(tmp_path: Path, line: str, offered: set[str]) -> None:
+    env = {
+        **os.environ,
+        "VMCONNECT_HYPERVISORS": str(tmp_path),
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+    }
+    # It answers on descriptor 8 (argcomplete's protocol).
+    words = ["sh", "-c", 'exec "$@" 8>&1 >/dev/null', "sh", sys.executable, "-m", "vmconnect"]
+    told = subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
+    assert {each.strip() for each in told.splitlines()} - {""} == offered
+
+
 @pytest.mark.guest
 def test_in_a_guest(demo_machine: DemoMachine) -> None:
     command = [sys.executable, "-m", "vmconnect", "agent"]
