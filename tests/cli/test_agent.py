@@ -328,6 +328,12 @@ def test_a_shell_completes(tmp_path: Path, line: str, offered: set[str]) -> None
     assert {each.strip() for each in told.splitlines()} - {""} == offered
 
 
+def test_it_starts_without_ssh() -> None:
+    modules = "agent, agent_change, agent_exec, agent_facts, agent_freeze"
+    code = f"import sys; from vmconnect.cli import {modules}; assert 'paramiko' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.guest
 def test_in_a_guest(demo_machine: DemoMachine) -> None:
     command = [sys.executable, "-m", "vmconnect", "agent"]
