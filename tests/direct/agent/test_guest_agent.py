@@ -99,6 +99,20 @@ def test_the_guest_s_host_key_is_the_one_that_its_server_shows(demo_machine: Dem
     ]
 
 
+@pytest.mark.guest
+def test_a_guest_shuts_itself_down(fresh_machine: type[DemoMachine]) -> None:
+    with fresh_machine.start("agent-off") as machine:
+        session = connect(machine.name)
+        with session, open_agent(session.machine, WAIT) as agent:
+            with pytest.raises(GuestError, match="refused guest-shutdown"):
+                agent.order("guest-shutdown", mode="sideways")
+            agent.ping()
+            assert machine.running
+            agent.shut_down()
+        machine.wait(WAIT)
+        assert not machine.running
+
+
 class Hostile:
     """A channel to an agent that answers the same to everything."""
 
