@@ -11,7 +11,7 @@ from tests.direct.agent.played import Played, played
 from vmconnect.deadline import Deadline
 from vmconnect.direct.agent import GuestAgent
 from vmconnect.direct.agent import channel as module
-from vmconnect.errors import AgentError, ConnectionLostError, DeadlineError
+from vmconnect.errors import AgentError, ConnectionLostError, DeadlineError, GuestError
 
 SOON, LONG = 0.2, 30.0
 
@@ -208,6 +208,25 @@ def test_orders_are_answered_only_if_they_fail() -> None:
         assert failed == {"error": {"class": "GenericError", "desc": "no"}}
         assert channel.order("guest-obeys", {}, Deadline(LONG)) is None
         assert channel.exchange("next", {}, Deadline(LONG))["return"] == "next"
+
+
+def test_a_shutdown_that_ends_shutdown_too_has_begun() -> None:
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        for words in ("child process has terminated abnormally", "child process has failed"):
+            request = agent.request()
+            assert request["execute"] == "guest-ping"
+            agent.reply({"return": {}, "id": request["id"]})
+            request = agent.request()
+            error = {"class": "GenericError", "desc": words}
+            agent.reply({"error": error, "id": request["id"]})
+            agent.send(b"\xff")
+            agent.reply({"return": agent.sync()})
+
+    with played(script) as channel:
+        GuestAgent(channel, "web01").shut_down()
+        with pytest.raises(GuestError, match="has failed"):
+            GuestAgent(channel, "web01").shut_down()
 
 
 def test_who_goes_to_do_as_ordered_says_no_more() -> None:

@@ -27,6 +27,8 @@ __all__ = ["GuestAgent"]
 _TIMEOUT = 10.0
 # What takes the guest's programs, or all of its disks.
 _SLOW = 60.0
+# What the agent says of a shutdown(8) that was killed: by the shutdown, with all other programs.
+_ENDED_TOO = "terminated abnormally"
 
 
 class GuestAgent(AgentQuestions):
@@ -264,7 +266,11 @@ class GuestAgent(AgentQuestions):
         """Have the guest shut itself down; returns when it has begun to."""
         with self.operations.doing("shutdown", mode=mode):
             self.ping()
-            self.order("guest-shutdown", mode=mode)
+            try:
+                self.order("guest-shutdown", mode=mode)
+            except GuestError as error:
+                if _ENDED_TOO not in error.message:
+                    raise
 
     def suspend(self, mode: Literal["ram", "disk", "hybrid"] = "ram") -> None:
         """Have the guest suspend itself; returns when it has begun to."""
