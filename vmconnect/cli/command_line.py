@@ -20,6 +20,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it.
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 COMMANDS = {
+    "agent": "ask a machine's guest agent: run, freeze, set passwords, with no login",
     "checkpoint": "keep a machine's state, and go back to it",
     "completion": "make a shell complete commands, options and machines",
     "console": "open a window on a machine's screen",

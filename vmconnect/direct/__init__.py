@@ -27,6 +27,8 @@ What not every command needs is imported from its own module:
     a recording of what is shown there
 `vmconnect.direct.facts.Facts`
     what a guest tells of itself
+
+What needs no SSH, such as `vmconnect.direct.agent`, does not wait for paramiko's import.
 """
 
 from __future__ import annotations
@@ -34,18 +36,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vmconnect.direct.control import Control
-from vmconnect.direct.guest import Guest
-from vmconnect.direct.job import Job, Jobs
-from vmconnect.direct.login import Login
-from vmconnect.direct.named import NamedSession
-from vmconnect.direct.process import Process
-from vmconnect.direct.result import Result
-from vmconnect.direct.ssh import SshConnection
-
 if TYPE_CHECKING:
+    from vmconnect.direct.control import Control
+    from vmconnect.direct.guest import Guest
     from vmconnect.direct.guest_function import GuestFunction, in_guest
+    from vmconnect.direct.job import Job, Jobs
+    from vmconnect.direct.login import Login
+    from vmconnect.direct.named import NamedSession
+    from vmconnect.direct.process import Process
+    from vmconnect.direct.result import Result
     from vmconnect.direct.script import Script
+    from vmconnect.direct.ssh import SshConnection
 
 __all__ = [
     "Control",
@@ -62,12 +63,26 @@ __all__ = [
     "in_guest",
 ]
 
-# Whoever runs a command needs none of these.
-_HOMES = {"GuestFunction": "guest_function", "Script": "script", "in_guest": "guest_function"}
+_HOMES = {
+    "Control": "control",
+    "Guest": "guest",
+    "GuestFunction": "guest_function",
+    "Job": "job",
+    "Jobs": "job",
+    "Login": "login",
+    "NamedSession": "named",
+    "Process": "process",
+    "Result": "result",
+    "Script": "script",
+    "SshConnection": "ssh",
+    "in_guest": "guest_function",
+}
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -16,6 +16,7 @@ from vmconnect.errors import (
 )
 from vmconnect.hypervisor import Machine, PowerState
 from vmconnect.retry import Backoff, Heartbeat, Retry
+from vmconnect.session.agent_access import has_agent
 from vmconnect.session.key_store import Origin, PublicKey
 from vmconnect.session.locator import Locator
 from vmconnect.session.ports import vsock_ports
@@ -131,6 +132,14 @@ class Access:
         if dial_port is None:
             raise self._missing(machine, "vsock device")
         return dial_port(port, deadline)
+
+    def agent_machine(self, deadline: Deadline) -> Machine:
+        """Find the machine, and return it for its guest agent to be opened."""
+        machine = self._locator.locate(deadline)
+        lacks = machine.trouble is not None and not has_agent(machine)
+        if lacks or machine.state in _OFF_STATES:
+            raise self._missing(machine, "guest agent")
+        return machine
 
     def _dial(self, endpoint: Endpoint, deadline: Deadline) -> Stream:
         try:

@@ -128,7 +128,9 @@ class Fleet:
                 if not self._keep:
                     member.close()
 
-        import_module("vmconnect.direct")  # Once, rather than in all threads at the same time.
+        import_module(
+            "vmconnect.direct.guest"
+        )  # Once, rather than in all threads at the same time.
         known: list[Outcome[T]] = [
             Outcome(str(error.machine), None, None, error) for error in self.selection.errors
         ]

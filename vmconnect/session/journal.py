@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from vmconnect.channel import Channel, ChannelState, StateChange
 from vmconnect.journal.writer import command_words, write
-from vmconnect.operation import Operation
+from vmconnect.operation import Operation, Operations
 from vmconnect.secret import Secret
 from vmconnect.streams import WebSocket
 
 if TYPE_CHECKING:
     from vmconnect.hypervisor import Hypervisor, Machine
 
-__all__ = ["journalled", "journalled_hypervisor"]
+__all__ = ["journalled", "journalled_hypervisor", "note_operations"]
 
 P = ParamSpec("P")
 C = TypeVar("C", bound=Channel)
@@ -63,6 +63,11 @@ def journalled(
         return open_channel
 
     return decorate
+
+
+def note_operations(kind: str, operations: Operations, machine: Machine) -> None:
+    """Let everything that is done over something leave an entry; it is called ``kind`` in them."""
+    operations.subscribe(_ChannelNotes(kind, "", machine, lambda _: {}).take_operation)
 
 
 def journalled_hypervisor(hypervisor: Hypervisor) -> Hypervisor:

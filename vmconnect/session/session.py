@@ -23,7 +23,7 @@ from vmconnect.publisher import Publisher
 from vmconnect.retry import Heartbeat, Retry
 from vmconnect.secret import Secret
 from vmconnect.session.access import HERE, Access, Decision, DialledAhead, refuse
-from vmconnect.session.agent_access import has_agent, told_host_keys
+from vmconnect.session.agent_access import has_agent, open_agent, told_host_keys
 from vmconnect.session.credentials import (
     ask_secret,
     console_password,
@@ -31,7 +31,7 @@ from vmconnect.session.credentials import (
     login_for,
 )
 from vmconnect.session.events import ChannelBack, ChannelClosed, ChannelLost, SessionEvent
-from vmconnect.session.journal import journalled
+from vmconnect.session.journal import journalled, note_operations
 from vmconnect.session.observer import Observer
 from vmconnect.session.ports import vsock_ports
 from vmconnect.session.resolve import resolve_or_expect
@@ -42,6 +42,7 @@ from vmconnect.streams import Stream
 
 if TYPE_CHECKING:  # numpy and paramiko are imported by the channel that needs them.
     from vmconnect.direct import Guest
+    from vmconnect.direct.agent import GuestAgent
     from vmconnect.session.server_keys import ServerKeyStore
     from vmconnect.vnc import Console
     from vmconnect.vnc.credentials import Answer
@@ -306,6 +307,20 @@ class Session:
             if vsock_ports(self.machine.guest) is not None:
                 guest.dial_port = self._access.guest_port
             return self._keep(guest, scope)
+
+    @contextlib.contextmanager
+    def agent(self, timeout: Deadline | float | None = 10.0) -> Iterator[GuestAgent]:
+        """Give the machine's QEMU guest agent, once it has answered, for a ``with`` block.
+
+        Nobody else's process that uses vmconnect talks to it meanwhile. Raises as
+        `vmconnect.session.agent_access.open_agent`, and MachineOffError.
+        """
+        with self._opening() as scope:
+            deadline = scope.deadline(timeout)
+            machine = self._access.agent_machine(deadline)
+            with open_agent(machine, deadline) as agent:
+                note_operations("agent", agent.operations, machine)
+                yield agent
 
     def guest_stream(self, timeout: Deadline | float | None = 10.0) -> Stream:
         """Return a connection to the guest's SSH server, which nobody has spoken over yet."""
