@@ -19,7 +19,7 @@ BELOW: dict[str, set[str]] = {
     "replay": {"vnc"},
     "demo": {"hypervisor", "streams"},
     "session": {"direct", "hypervisor", "journal", "streams", "vnc"},
-    "ui": {"session", "vnc"},
+    "ui": {"direct", "session", "vnc"},
     "broker": {"direct", "hypervisor", "session", "streams"},
     "doctor": {"broker", "direct", "hypervisor", "journal", "session", "streams", "vnc"},
 }

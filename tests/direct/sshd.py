@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vmconnect.deadline import Deadline
 from vmconnect.direct import Guest, Login
+from vmconnect.retry import Backoff, Retry
 from vmconnect.streams import HybridVsock, dial
 
 __all__ = ["SshdGuest", "sshd_guest"]
@@ -72,6 +73,7 @@ class SshdGuest:
             "box",
             Login(self.user, (self.key,), use_agent=False),
             lambda kind, blob: None,
+            retry=Retry(Backoff(0.02, 0.25)),
         )
 
     @property
