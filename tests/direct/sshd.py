@@ -50,6 +50,8 @@ class SshdGuest:
                     f"AuthorizedKeysFile {self.key}.pub",
                     "PasswordAuthentication no",
                     "KbdInteractiveAuthentication no",
+                    # What a person's shell does when it starts is not ours to wait for.
+                    f"SetEnv HOME={directory}",
                     "UsePAM no",
                     "StrictModes no",
                     "PrintMotd no",

@@ -53,6 +53,8 @@ class PlayedGuest:
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "PermitRootLogin prohibit-password",
+            # What a person's shell does when it starts is not ours to wait for.
+            f"SetEnv HOME={self.directory}",
             "UsePAM no",
             "StrictModes no",
             "MaxSessions 256",
