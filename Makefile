@@ -33,7 +33,7 @@ lint: $(VENV)/.dev  ## ruff and mypy --strict
 	$(BIN)/mypy
 
 check: $(VENV)/.dev  ## run the tests alone
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(VENV)/.bench  ## measure beside ssh and scp, and beside other VNC clients
 	@$(BIN)/python bench/guest.py

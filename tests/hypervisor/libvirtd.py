@@ -94,7 +94,8 @@ def system_daemon() -> Iterator[tuple[LibvirtAddress, Path]]:
             Path(theirs).mkdir(parents=True, exist_ok=True)
             mounts.append((room / ours, theirs))
         script = " && ".join(f"mount --bind {ours} {theirs}" for ours, theirs in mounts)
-        script += " && exec libvirtd -f /etc/libvirt/libvirtd.conf"
+        # By itself it takes a pid file of the host's: there may be another one's.
+        script += " && exec libvirtd -f /etc/libvirt/libvirtd.conf -p /run/libvirt/libvirtd.pid"
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
         path = room / "run" / "libvirt-sock"
         with _running(command, room, path, {}):
