@@ -105,7 +105,8 @@ def test_a_socket_that_its_machine_left_behind(directory: Path, target: str) -> 
 
 DENIED = """
 import os, sys
-import difflib, fnmatch, grp, pwd, select  # What Python is installed in may not be theirs to read.
+# What Python is installed in may not be theirs to read.
+import difflib, fnmatch, grp, locale, pwd, select
 import vmconnect.cli.doctor, vmconnect.doctor, vmconnect.hypervisor.rest
 import vmconnect.session.journal, vmconnect.session.session
 os.setgroups([]), os.setgid(65534), os.setuid(65534)

@@ -256,10 +256,12 @@ def test_a_name_that_is_ambiguous_lists_who_is_meant(
 
 DENIED = """
 import os, sys
-import difflib, fnmatch, grp, pwd, select  # What Python is installed in may not be theirs to read.
+# What Python is installed in may not be theirs to read.
+import difflib, fnmatch, grp, locale, pwd, select
 import vmconnect.cli.exec, vmconnect.cli.list, vmconnect.cli.power, vmconnect.cli.screenshot
 import vmconnect.direct, vmconnect.hypervisor.rest, vmconnect.session.journal
-import vmconnect.session.server_keys, vmconnect.session.session, vmconnect.vnc
+import vmconnect.direct.guest, vmconnect.session.server_keys, vmconnect.session.session
+import vmconnect.vnc
 import vmconnect.vnc.policy, vmconnect.vnc.preference
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 os.environ["XDG_STATE_HOME"] = os.environ["HOME"] = "/nonexistent"
