@@ -530,8 +530,13 @@ def short_directory() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("delay", [0.1, 0.4, 1.5, 4.0])
+@pytest.mark.parametrize(
+    ("number", "delay"),
+    [
+        *((signal.SIGINT, delay) for delay in (0.1, 0.4, 1.5, 4.0)),
+        *((number, delay) for number in (signal.SIGTERM, signal.SIGKILL) for delay in (0.4, 4.0)),
+    ],
+)
 def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, delay: float) -> None:
     with short_directory() as runtime:
         env = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
