@@ -167,7 +167,8 @@ def serving(display: int, directory: Path) -> Iterator[Path]:
         pytest.skip("needs x11vnc (apt install x11vnc)")
     address = directory / "x11vnc"
     command = ["x11vnc", "-display", f":{display}", "-unixsock", str(address), "-rfbport", "0"]
-    command += ["-forever", "-shared", "-nopw", "-noipv6", "-quiet", "-nocursor", "-norc"]
+    # Shared memory of System V outlives its processes: enough of it, and nobody gets more.
+    command += ["-forever", "-shared", "-nopw", "-noipv6", "-quiet", "-nocursor", "-norc", "-noshm"]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:

@@ -388,7 +388,8 @@ def x11vnc(
                 str(port),
                 "-localhost",
             ]
-            words += ["-forever", "-shared", "-noipv6", "-quiet", "-nocursor", "-norc"]
+            # Shared memory of System V outlives its processes: enough of it, and nobody gets more.
+            words += ["-forever", "-shared", "-noipv6", "-quiet", "-nocursor", "-norc", "-noshm"]
             words += [*options]
             process = stack.enter_context(
                 subprocess.Popen(
