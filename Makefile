@@ -10,8 +10,9 @@ BUILD_PACKAGES := gcc libc6-dev
 TEST_PACKAGES := xvfb xdotool tigervnc-standalone-server tigervnc-tools tightvncserver xfonts-base x11vnc xclip cpio binutils mount \
 	libpam-wrapper libsasl2-modules libsasl2-modules-gssapi-mit netcat-openbsd openssh-server sasl2-bin \
 	krb5-kdc krb5-admin-server krb5-user sway swaybg wayvnc \
-	qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev pkg-config util-linux
-BENCH_PACKAGES := libvncserver-dev xterm ovmf
+	qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev pkg-config util-linux iproute2 zsh fish \
+	tmux vim htop curl git rsync
+BENCH_PACKAGES := libvncserver-dev xterm ovmf libvirt-clients
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check bench clean
@@ -32,7 +33,7 @@ lint: $(VENV)/.dev  ## ruff and mypy --strict
 	$(BIN)/mypy
 
 check: $(VENV)/.dev  ## run the tests alone
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(VENV)/.bench  ## measure beside ssh and scp, and beside other VNC clients
 	@$(BIN)/python bench/guest.py

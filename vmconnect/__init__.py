@@ -14,32 +14,48 @@ Names are imported when they are first used, so ``import vmconnect`` costs nothi
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmconnect.deadline import Deadline
-    from vmconnect.direct import Guest, Login, Result
+    from vmconnect.direct import Guest, Login, Result, Script, in_guest
+    from vmconnect.direct.shell import Shell
+    from vmconnect.direct.terminal import Terminal
     from vmconnect.errors import VmconnectError
-    from vmconnect.session import Session, connect, list_machines
+    from vmconnect.session import Fleet, Outcome, Session, connect, connect_all, list_machines
     from vmconnect.vnc import Console
 
 __all__ = [
     "Console",
     "Deadline",
+    "Fleet",
     "Guest",
     "Login",
+    "Outcome",
     "Result",
+    "Script",
     "Session",
+    "Shell",
+    "Terminal",
     "VmconnectError",
     "connect",
+    "connect_all",
+    "in_guest",
     "list_machines",
 ]
 
 _HOMES = {
     "Console": "vmconnect.vnc",
     "Deadline": "vmconnect.deadline",
+    "Fleet": "vmconnect.session",
     "Guest": "vmconnect.direct",
     "Login": "vmconnect.direct",
+    "Outcome": "vmconnect.session",
     "Result": "vmconnect.direct",
+    "Script": "vmconnect.direct",
     "Session": "vmconnect.session",
+    "Shell": "vmconnect.direct.shell",
+    "Terminal": "vmconnect.direct.terminal",
     "VmconnectError": "vmconnect.errors",
     "connect": "vmconnect.session",
+    "connect_all": "vmconnect.session",
+    "in_guest": "vmconnect.direct",
     "list_machines": "vmconnect.session",
 }
 

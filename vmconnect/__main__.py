@@ -56,8 +56,10 @@ def _by_broker(argv: list[str]) -> int:
     code = _alone()
     if missing and code not in {_INTERRUPTED, _FAILED}:
         from vmconnect.broker.start import start
+        from vmconnect.cli.exec import for_many
 
-        start()
+        if not for_many(argv):  # For those it does nothing.
+            start()
     return code
 
 

@@ -13,9 +13,11 @@
     |   +-- DisplayError            no display to open a window on
     +-- ConnectError                nobody answers at an endpoint
     +-- ConnectionLostError         a connection that was open has ended
+    |   +-- CommandLostError        ... while a command ran over it
     +-- DeadlineError               something took longer than it was given
     +-- ClosedError                 the caller closed the object before
     +-- StateError                  an operation that the present state does not allow
+    |   +-- MachineOffError         the machine is off, or gone: it can be waited for
     +-- ProtocolError               the far end sent what its protocol does not allow
     |   +-- RfbError                a VNC server did
     |   +-- QmpError                a QEMU monitor did
@@ -23,15 +25,19 @@
     |   +-- VsockError              a vsock driver (the guest) did
     |   +-- SshError                an SSH server did
     |   +-- AgentError              a guest agent did
+    |   +-- CopyError               the far end of a copy did
     |   +-- RestError               a hypervisor's HTTP server did
     |   +-- TlsError                the far end of a TLS connection did
     |   +-- WebSocketError          a WebSocket server did
     +-- AuthenticationError         the far end refused who we are
+    |   +-- NoCredentialsError      it asks for what nobody has given
     +-- TrustError                  we refuse who the far end says it is
     |   +-- HostKeyUnknownError     first contact, and nobody accepted the key
     |   +-- HostKeyChangedError     not the key that is pinned to the machine
+    |   +-- MachineReplacedError    another machine is where this one was
     +-- HypervisorError             the hypervisor refused a command
     +-- GuestError                  the guest refused a request
+    |   +-- GuestPythonError        a function of ours raised something there
 
 Foreign exceptions (OSError, paramiko's, json's) are translated where they are met, with the
 original as ``__cause__``; none leaves the public API.
@@ -39,22 +45,31 @@ original as ``__cause__``; none leaves the public API.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 __all__ = [
     "AgentError",
     "AmbiguousTargetError",
     "AuthenticationError",
     "CapabilityError",
     "ClosedError",
+    "CommandLostError",
     "ConnectError",
     "ConnectionLostError",
+    "CopyError",
     "DeadlineError",
     "DisplayError",
     "GuestError",
+    "GuestPythonError",
     "HostKeyChangedError",
     "HostKeyUnknownError",
     "HypervisorError",
     "MachineNotFoundError",
+    "MachineOffError",
+    "MachineReplacedError",
     "MissingDependencyError",
+    "NoCredentialsError",
     "ProtocolError",
     "QmpError",
     "ResourceError",
@@ -78,7 +93,11 @@ class VmconnectError(Exception):
 
     ``machine`` is the machine's name or the endpoint's address; a layer that knows it better
     than the one that raised may fill it in while the error passes (``with_machine``).
+    ``temporary`` says that the same may work later with nothing changed on our side: whoever
+    reconnects tries again.
     """
+
+    temporary: ClassVar[bool] = False
 
     def __init__(self, message: str, *, machine: str | None = None, hint: str | None = None):
         super().__init__(message)
@@ -108,6 +127,8 @@ class TargetError(VmconnectError):
 class MachineNotFoundError(TargetError):
     """No machine of that name is known here."""
 
+    temporary = True
+
 
 class AmbiguousTargetError(TargetError):
     """A name that more than one machine bears."""
@@ -136,12 +157,37 @@ class DisplayError(ResourceError):
 class ConnectError(VmconnectError):
     """Nobody answers at an endpoint, or the connection was refused."""
 
+    temporary = True
+
 
 class ConnectionLostError(VmconnectError, ConnectionError):
     """A connection that was open has ended before its work was done.
 
     Also a ``ConnectionError``, so that a library reading from a stream of ours understands it.
     """
+
+    temporary = True
+
+
+class CommandLostError(ConnectionLostError):
+    """A connection has ended under a command of which it is not known how it went on.
+
+    ``started`` is whether the guest had said that it runs; False means that it is not known. The
+    command is never run again by itself: it may have had its effect.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        argv: Sequence[str],
+        started: bool,
+        machine: str | None = None,
+        hint: str | None = None,
+    ):
+        super().__init__(message, machine=machine, hint=hint)
+        self.argv = tuple(argv)
+        self.started = started
 
 
 class DeadlineError(VmconnectError, TimeoutError):
@@ -150,6 +196,8 @@ class DeadlineError(VmconnectError, TimeoutError):
     Also a ``TimeoutError``, so that a library reading from a stream of ours understands it.
     """
 
+    temporary = True
+
 
 class ClosedError(VmconnectError):
     """The object was closed before, by its owner."""
@@ -157,6 +205,19 @@ class ClosedError(VmconnectError):
 
 class StateError(VmconnectError):
     """An operation or a transition that the present state does not allow."""
+
+
+class MachineOffError(StateError):
+    """The machine is off, or its hypervisor does not know it now; it may come back.
+
+    ``state`` is what it is, in a word that follows "it is": off, saved, crashed.
+    """
+
+    temporary = True
+
+    def __init__(self, state: str, *, machine: str | None = None, hint: str | None = None):
+        super().__init__(f"it is {state}", machine=machine, hint=hint)
+        self.state = state
 
 
 class ProtocolError(VmconnectError):
@@ -205,6 +266,10 @@ class AgentError(ProtocolError):
     """A guest's agent broke its protocol."""
 
 
+class CopyError(ProtocolError):
+    """The far end of a copy broke the protocol of copies."""
+
+
 class RestError(ProtocolError):
     """The HTTP server of a hypervisor broke HTTP, or its own API."""
 
@@ -218,7 +283,16 @@ class WebSocketError(ProtocolError):
 
 
 class AuthenticationError(VmconnectError):
-    """The far end refused the credentials, or offers no login that we can make."""
+    """The far end refused the credentials, or offers no login that we can make.
+
+    ``offered`` are the names of the logins that it offers, as far as it has told them.
+    """
+
+    offered: tuple[str, ...] = ()
+
+
+class NoCredentialsError(AuthenticationError):
+    """The far end asks for a password or a user, and nobody has given one."""
 
 
 class TrustError(VmconnectError):
@@ -233,9 +307,28 @@ class HostKeyChangedError(TrustError):
     """The machine showed another host key than the one that is pinned to it."""
 
 
+class MachineReplacedError(TrustError):
+    """Another machine, by its UUID, is where this one was: nothing of this one's is told to it."""
+
+
 class HypervisorError(VmconnectError):
     """The hypervisor understood a command and refused it."""
+
+    temporary = True
 
 
 class GuestError(VmconnectError):
     """The guest understood a request and refused it."""
+
+
+class GuestPythonError(GuestError):
+    """A function that a guest's Python called has raised something.
+
+    ``kind`` is the name of the exception's class; ``traceback`` is as that Python prints it. Both
+    are the guest's word.
+    """
+
+    def __init__(self, message: str, *, kind: str, traceback: str, machine: str | None = None):
+        super().__init__(message, machine=machine)
+        self.kind = kind
+        self.traceback = traceback

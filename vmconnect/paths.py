@@ -1,4 +1,4 @@
-"""Where vmconnect keeps things: runtime, cache and state directories (XDG Base Directory)."""
+"""Where vmconnect keeps things: runtime, cache, state and settings (XDG Base Directory)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from pathlib import Path
 from vmconnect.errors import ResourceError
 from vmconnect.runtime import is_private, runtime_path
 
-__all__ = ["cache_directory", "private_directory", "runtime_directory", "state_directory"]
+__all__ = [
+    "cache_directory",
+    "config_directory",
+    "private_directory",
+    "runtime_directory",
+    "state_directory",
+]
 
 
 def _home(variable: str, fallback: str) -> Path:
@@ -55,3 +61,8 @@ def cache_directory() -> Path:
 def state_directory() -> Path:
     """Return ``$XDG_STATE_HOME/vmconnect``: pinned keys and the journal. Not created."""
     return _home("XDG_STATE_HOME", ".local/state")
+
+
+def config_directory() -> Path:
+    """Return ``$XDG_CONFIG_HOME/vmconnect``: what the user has set. Not created."""
+    return _home("XDG_CONFIG_HOME", ".config")

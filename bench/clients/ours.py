@@ -13,8 +13,11 @@ import simplejpeg  # noqa: F401
 from bench.clients.meter import Meter
 from vmconnect.errors import RfbError
 from vmconnect.streams import Unix, dial
-from vmconnect.vnc import _kernel  # noqa: F401
-from vmconnect.vnc import console as console_module
+from vmconnect.vnc import (
+    Console,
+    _kernel,  # noqa: F401
+    connector,
+)
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import Event, UpdateDone
 from vmconnect.vnc.framebuffer import Framebuffer
@@ -27,7 +30,7 @@ def main() -> None:
     pixel_format = PixelFormat.unpack(bytes.fromhex(form))
     # A console asks for its own format, but the recording was made for another.
     engine = partial(Engine, pixel_format=pixel_format)
-    console_module.Engine = engine  # type: ignore[assignment, attr-defined]
+    connector.Engine = engine  # type: ignore[assignment, attr-defined]
     framebuffer = Framebuffer()
     meter = Meter()
 
@@ -35,7 +38,7 @@ def main() -> None:
         if isinstance(event, UpdateDone):
             meter.update()
 
-    with console_module.Console.open(
+    with Console.open(
         lambda deadline: dial(Unix(address), deadline), "bench", framebuffer=framebuffer
     ) as console:
         console.subscribe(note)

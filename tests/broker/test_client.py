@@ -223,7 +223,7 @@ def test_a_ctrl_c_is_told_and_a_second_one_does_not_wait(room: Path) -> None:
         assert process.wait(WAIT) == 130
         over.set()
     process.communicate()
-    assert heard == [wire.INTERRUPT]
+    assert heard == [wire.SIGNAL + b"INT"]
 
 
 @pytest.mark.parametrize("says", [wire.ALONE, wire.RETIRED])
@@ -243,10 +243,53 @@ def test_what_was_interrupted_is_not_done_alone(room: Path, says: bytes) -> None
     assert (process.returncode, err) == (130, b"vmconnect: interrupted\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_other_signals_end_the_client_as_any_process(room: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_is_passed_on_and_a_second_one_is_ours(room: Path, number: signal.Signals) -> None:
+    told = threading.Event()
+
     def play(peer: Peer) -> None:
         peer.say(wire.TAKEN, wire.BEGUN)
+        waiting(peer)
+        assert peer.hear() == wire.SIGNAL + number.name.removeprefix("SIG").encode()
+        told.set()
+        assert peer.hear() == b""
+
+    with broker(play):
+        process = command("web01", "--", "sleep", "60")
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"."
+        process.send_signal(number)
+        assert told.wait(WAIT)
+        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(WAIT) == -number
+    process.communicate()
+
+
+def test_a_user_s_signals_are_passed_on_each_time(room: Path) -> None:
+    def play(peer: Peer) -> None:
+        peer.say(wire.TAKEN, wire.BEGUN)
+        waiting(peer)
+        for name in (b"USR1", b"USR2", b"USR1"):
+            assert peer.hear() == wire.SIGNAL + name
+            os.write(peer.descriptors[1], b"h")
+        peer.say(wire.EXIT + b"\3")
+
+    with broker(play):
+        process = command("web01", "--", "sleep", "60")
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"."
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+            process.send_signal(number)
+            assert process.stdout.read(1) == b"h"
+        assert process.wait(WAIT) == 3
+    process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_before_there_is_a_command_is_ours(room: Path, number: signal.Signals) -> None:
+    def play(peer: Peer) -> None:
+        peer.say(wire.TAKEN)
         waiting(peer)
         assert peer.hear() == b""
 

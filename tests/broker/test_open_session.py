@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ from tests.broker.rig import WAIT, Rig
 from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoMachine
 from vmconnect.direct import Guest
-from vmconnect.errors import ConnectError, GuestError
+from vmconnect.direct.control import Control
+from vmconnect.errors import ConnectError, DeadlineError, GuestError
 from vmconnect.streams import Stream
 
 pytestmark = pytest.mark.guest
@@ -27,21 +28,21 @@ def guest(demo_machine: DemoMachine) -> Iterator[Guest]:
 
 
 def test_a_command_is_hung_up_on_from_another_thread(guest: Guest) -> None:
-    found: list[Callable[[], None]] = []
+    found: list[Control] = []
 
-    def on_start(hang_up: Callable[[], None]) -> None:
-        found.append(hang_up)
-        threading.Timer(0.2, hang_up).start()
+    def on_start(control: Control) -> None:
+        found.append(control)
+        threading.Timer(0.2, control.hang_up).start()
 
     with pytest.raises(GuestError, match="ended without an exit status"):
         guest.run(["sleep", "600"], on_start=on_start)
     assert guest.run(["echo", "on"]).text == "on\n"
-    found[0]()
+    found[0].hang_up()
 
 
 def test_it_is_hung_up_on_before_it_has_said_anything(guest: Guest) -> None:
     with pytest.raises(vmconnect.VmconnectError):
-        guest.run(["sleep", "600"], on_start=lambda hang_up: hang_up())
+        guest.run(["sleep", "600"], on_start=lambda control: control.hang_up())
 
 
 def test_commands_run_in_channels_that_were_opened_ahead(guest: Guest) -> None:
@@ -84,8 +85,8 @@ def test_what_fails_before_the_start_has_not_reached_the_guest(guest: Guest) -> 
     assert connection is not None
     connection.close()
     guest._opener = refuse
-    with pytest.raises(ConnectError):
-        guest.run(["true"], on_start=started.append)
+    with pytest.raises(DeadlineError):
+        guest.run(["true"], timeout=1.0, on_start=started.append)
     assert started == []
 
 

@@ -4,6 +4,8 @@ The session daemon is what every user has; a privileged one in a mount namespace
 /etc/libvirt, /run/libvirt and the like are the test's directories, is ``qemu:///system``.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import shutil
@@ -37,6 +39,13 @@ auth_unix_ro = "none"
 @contextlib.contextmanager
 def session_daemon() -> Iterator[tuple[LibvirtAddress, Path]]:
     """``qemu:///session`` of a user that is not root; gives a directory that its QEMUs can use."""
+    with restartable_daemon() as (address, room, _daemon):
+        yield address, room
+
+
+@contextlib.contextmanager
+def restartable_daemon() -> Iterator[tuple[LibvirtAddress, Path, Daemon]]:
+    """The same, and the daemon, to be killed and started again."""
     with _room() as room:
         homes = {"HOME": room}
         for variable in ("CONFIG", "CACHE", "DATA"):
@@ -51,8 +60,9 @@ def session_daemon() -> Iterator[tuple[LibvirtAddress, Path]]:
             command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
             command += ["libvirtd"]
         path = room / "run" / "libvirt" / "libvirt-sock"
-        with _running(command, room, path, {name: str(each) for name, each in homes.items()}):
-            yield LibvirtAddress("session", query=f"socket={path}"), room
+        env = {name: str(each) for name, each in homes.items()}
+        with _running(command, room, path, env) as daemon:
+            yield LibvirtAddress("session", query=f"socket={path}"), room, daemon
 
 
 @contextlib.contextmanager
@@ -84,7 +94,8 @@ def system_daemon() -> Iterator[tuple[LibvirtAddress, Path]]:
             Path(theirs).mkdir(parents=True, exist_ok=True)
             mounts.append((room / ours, theirs))
         script = " && ".join(f"mount --bind {ours} {theirs}" for ours, theirs in mounts)
-        script += " && exec libvirtd -f /etc/libvirt/libvirtd.conf"
+        # By itself it takes a pid file of the host's: there may be another one's.
+        script += " && exec libvirtd -f /etc/libvirt/libvirtd.conf -p /run/libvirt/libvirtd.pid"
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
         path = room / "run" / "libvirt-sock"
         with _running(command, room, path, {}):
@@ -101,25 +112,43 @@ def _room() -> Iterator[Path]:
         shutil.rmtree(room)
 
 
-@contextlib.contextmanager
-def _running(command: list[str], room: Path, path: Path, env: dict[str, str]) -> Iterator[None]:
-    log = room / "libvirtd.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, **env}, cwd="/"
-        )
-    try:
+class Daemon:
+    """A libvirtd's process."""
+
+    def __init__(self, command: list[str], log: Path, path: Path, env: dict[str, str]):
+        self._command, self._log, self._path = command, log, path
+        self._env = {**os.environ, **env}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and return when it listens."""
+        with self._log.open("ab") as output:
+            process = self._process = subprocess.Popen(
+                self._command, stdout=output, stderr=output, env=self._env, cwd="/"
+            )
         deadline = soon()
         while True:
-            deadline.check("waiting for libvirtd: " + log.read_text()[-500:])
-            assert process.poll() is None, log.read_text()
+            deadline.check("waiting for libvirtd: " + self._log.read_text()[-500:])
+            assert process.poll() is None, self._log.read_text()
             with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-                probe.connect(str(path))
-                break
-        yield
+                probe.connect(str(self._path))
+                return
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it; its machines run on."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def _running(command: list[str], room: Path, path: Path, env: dict[str, str]) -> Iterator[Daemon]:
+    daemon = Daemon(command, room / "libvirtd.log", path, env)
+    try:
+        daemon.start()
+        yield daemon
     finally:
-        process.terminate()
-        process.wait()
+        daemon.kill(signal.SIGTERM)
         _end_machines(room)
 
 

@@ -7,7 +7,8 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,8 +22,17 @@ from vmconnect.demo import DemoImage
 from vmconnect.demo.accelerator import choose_accelerator
 from vmconnect.direct.agent import GuestAgent
 from vmconnect.direct.agent.temporary_key import authorized_line, temporary_key
-from vmconnect.errors import DeadlineError, GuestError, UnsupportedError, VmconnectError
-from vmconnect.hypervisor import Libvirt, Machine
+from vmconnect.errors import (
+    ClosedError,
+    DeadlineError,
+    GuestError,
+    MachineOffError,
+    UnsupportedError,
+    VmconnectError,
+)
+from vmconnect.hypervisor import Libvirt, Machine, PowerState
+from vmconnect.journal import JournalFile
+from vmconnect.session import Session
 from vmconnect.session.agent_access import open_agent, told_host_keys
 from vmconnect.session.agent_access import temporary_key as key_by_agent
 from vmconnect.session.trust import HostKey
@@ -116,7 +126,7 @@ def machine_at(path: Path | None) -> Machine:
 
 
 @contextlib.contextmanager
-def listening(path: Path) -> Iterator[Machine]:
+def listening(path: Path, script: Callable[[Played], None] = Played.serve) -> Iterator[Machine]:
     """A played agent behind a socket that serves one client at a time, as QEMU's."""
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
@@ -127,7 +137,7 @@ def listening(path: Path) -> Iterator[Machine]:
             while True:
                 end, _ = server.accept()
                 with end, contextlib.suppress(EOFError, ConnectionError):
-                    Played(end).serve()
+                    script(Played(end))
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -233,3 +243,61 @@ def test_a_key_that_cannot_be_taken_out_again_is_told(caplog: pytest.LogCaptureF
         with temporary_key(agent, "ann", "x" * 36, "", Deadline(WAIT)):
             pass
     assert "a key stays in ann's authorized_keys until it expires" in caplog.text
+
+
+def bare(machine: Machine) -> Machine:
+    """One that no hypervisor can be asked about."""
+    return replace(machine, target=f"vnc+unix:{machine.identity}")
+
+
+def test_a_session_gives_its_agent_and_notes_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with listening(tmp_path / "qga") as machine:
+        with Session(bare(machine)) as session:
+            with session.agent(WAIT) as agent:
+                agent.ping()
+                agent.set_password("ann", "tell-n0body")
+                with pytest.raises(DeadlineError), open_agent(machine, 0.05):
+                    pass
+            with session.agent(WAIT) as again:
+                again.add_authorized_keys("ann", ["ssh-ed25519 AAAA one"])
+        with pytest.raises(ClosedError), session.agent(WAIT):
+            pass
+    entries = JournalFile().entries()
+    assert [each.what for each in entries] == ["agent.set_password", "agent.add_keys"]
+    assert entries[0].details == {"user": "ann", "crypted": False}
+    assert "tell-n0body" not in JournalFile().path.read_text()
+
+
+def test_a_session_that_is_closed_wakes_who_waits_for_its_agent(tmp_path: Path) -> None:
+    heard = threading.Event()
+
+    def deaf(agent: Played) -> None:
+        while True:
+            if agent.request()["execute"] == "guest-sync-delimited":
+                agent.synced(agent.requests[-1]["arguments"]["id"])
+            elif agent.requests[-1]["execute"] == "guest-ping":
+                agent.reply({"return": {}, "id": agent.requests[-1]["id"]})
+            else:
+                heard.set()
+
+    with listening(tmp_path / "qga", deaf) as machine:
+        session = Session(bare(machine))
+
+        def close() -> None:
+            heard.wait(WAIT)
+            session.close()
+
+        thread = threading.Thread(target=close)
+        thread.start()
+        with pytest.raises(ClosedError), session.agent(WAIT) as agent:
+            agent.execute("guest-never", timeout=None)
+        thread.join()
+
+
+def test_a_machine_that_is_off_has_no_agent(tmp_path: Path) -> None:
+    machine = replace(bare(machine_at(tmp_path / "qga")), state=PowerState.OFF)
+    with Session(machine) as session, pytest.raises(MachineOffError), session.agent():
+        pass

@@ -15,6 +15,7 @@ from vmconnect.errors import (
     MachineNotFoundError,
 )
 from vmconnect.hypervisor import EventKind, Hypervisor, Machine, MachineEvent, Watch
+from vmconnect.retry import Backoff
 from vmconnect.session import parse_target, resolve, resolve_all, take_inventory
 from vmconnect.session.inventory import ask_all
 from vmconnect.session.inventory_watch import Happened, InventoryWatch, Listed, Unwatched
@@ -135,7 +136,7 @@ class FakeWatch(Watch):
 
 
 def test_a_watch_that_is_lost_is_told_and_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmconnect.session.inventory_watch._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("vmconnect.session.inventory_watch._BACKOFF", Backoff(0.01, 0.01))
     watches = iter([FakeWatch(lost=True), FakeWatch(lost=False)])
     hypervisor = Fake(list, lambda: next(watches))
     use(monkeypatch, hypervisor)
@@ -153,7 +154,7 @@ def test_a_watch_that_is_lost_is_told_and_begins_anew(monkeypatch: pytest.Monkey
 
 
 def test_what_stays_wrong_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmconnect.session.inventory_watch._RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("vmconnect.session.inventory_watch._BACKOFF", Backoff(0.001, 0.001))
     tries = iter(range(20))
 
     def fail() -> Watch:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import vmconnect
+from tests.doctor.ward import chart, complaint, outcomes
 from tests.hypervisor.rest_servers import CloudHypervisorModel, FirecrackerModel, serving
 from tests.hypervisor.rig import qemu
 from tests.streams.far_host import FarHost, far_host
@@ -27,7 +29,7 @@ from vmconnect.errors import (
     TrustError,
     UnsupportedError,
 )
-from vmconnect.hypervisor import PowerState
+from vmconnect.hypervisor import PowerState, Qemu
 from vmconnect.session import HostKey, hypervisor_of, parse_target, resolve
 from vmconnect.streams import HybridVsock, SshHost, ThroughSsh, Unix, WebSocket
 from vmconnect.vnc.policy import Policy
@@ -260,6 +262,41 @@ def test_power_on_another_host(kvm7: FarHost) -> None:
             with pytest.raises(UnsupportedError, match="not listed"):
                 hypervisor.machines(deadline)
             hypervisor.power_off(machine, deadline)
+
+
+def test_a_machine_is_looked_up_on_another_host(kvm7: FarHost) -> None:
+    deadline = vmconnect.Deadline(WAIT)
+    with tempfile.TemporaryDirectory(prefix="vmc-") as name, qemu(Path(name), "m"):
+        there = Qemu(Path(name), SshHost(kvm7.name))
+        (machine,) = there.look_up("m", deadline)
+        assert machine == resolve(parse_target(f"ssh://{kvm7.name}/qemu:{name}/m.qmp"), WAIT)
+        with pytest.raises(UnsupportedError, match="not listed"):
+            there.look_up("other", deadline)
+
+
+@pytest.mark.guest
+def test_the_doctor_examines_a_machine_on_another_host(
+    demo_machine: DemoMachine, kvm7: FarHost
+) -> None:
+    found = chart(
+        f"ssh://{kvm7.name}/qemu:{demo_machine.qmp_path}",
+        user="root",
+        identity_files=[demo_machine.client_key],
+    )
+    assert {*outcomes(found).values()} == {"ok"}
+    assert found["vsock device"].account == f"vsock-mux{demo_machine.vsock_path}:22 on kvm7"
+
+
+def test_the_doctor_looks_at_no_process_of_this_host_for_another(kvm7: FarHost) -> None:
+    with tempfile.TemporaryDirectory(prefix="vmc-") as name, qemu(Path(name), "m") as process:
+        process.send_signal(signal.SIGSTOP)
+        try:
+            found = chart(f"ssh://{kvm7.name}/qemu:{name}/m.qmp")
+        finally:
+            process.send_signal(signal.SIGCONT)
+    link, account, _ = complaint(found)
+    assert link == "hypervisor"
+    assert account == f"QEMU does not answer at {name}/m.qmp on kvm7: it hangs, or is busy"
 
 
 def test_machines_with_a_rest_api_on_another_host(kvm7: FarHost) -> None:

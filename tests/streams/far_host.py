@@ -53,6 +53,8 @@ class FarHost:
                 f"AuthorizedKeysFile {self.directory}/user_key.pub",
                 "PasswordAuthentication no",
                 "KbdInteractiveAuthentication no",
+                # What a person's shell does when it starts is not ours to wait for.
+                f"SetEnv HOME={self.directory}",
                 "UsePAM no",
                 "StrictModes no",
                 "LogLevel QUIET",

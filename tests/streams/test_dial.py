@@ -11,7 +11,7 @@ import pytest
 from tests.scripted import END, Script
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ConnectError, ConnectionLostError, DeadlineError
-from vmconnect.streams import HybridVsock, Stream, Tcp, Unix, dial
+from vmconnect.streams import HybridVsock, Stream, Tcp, Unix, dial, dial_at_once
 from vmconnect.streams.dial import _ask_hybrid
 
 
@@ -80,7 +80,7 @@ def test_a_full_queue_is_waited_for(directory: Path) -> None:
         listener.bind(path)
         listener.listen(0)
         with contextlib.closing(dial(Unix(path), 5)):
-            with pytest.raises(DeadlineError, match="connecting to"):
+            with pytest.raises(DeadlineError, match="took no call"):
                 dial(Unix(path), 0.05)
             waiting = threading.Thread(target=lambda: dial(Unix(path), 30).close())
             waiting.start()
@@ -198,3 +198,54 @@ def test_close_wakes_a_reader(directory: Path) -> None:
         done.set()
         assert not reader.is_alive()
         assert len(got) == 1
+
+
+@contextlib.contextmanager
+def full(path: Path) -> Iterator[Callable[[], None]]:
+    """A server whose backlog is full; what is given lets it take those who wait, and go on."""
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
+        listener.bind(str(path))
+        listener.listen(1)
+        waiting = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                caller = stack.enter_context(socket.socket(socket.AF_UNIX))
+                caller.setblocking(False)
+                caller.connect(str(path))
+                waiting += 1
+
+        def take() -> None:
+            for _ in range(waiting + 1):
+                stack.enter_context(listener.accept()[0])
+
+        yield take
+
+
+def test_a_server_that_takes_no_calls_is_waited_for_until_the_deadline(directory: Path) -> None:
+    endpoint = Unix(str(directory / "s"))
+    with full(directory / "s") as take:
+        assert dial_at_once(endpoint) is None
+        with pytest.raises(DeadlineError, match="may be stuck"):
+            dial(endpoint, 0.1)
+        thread = threading.Timer(0.1, take)
+        thread.start()
+        dial(endpoint, 60).close()
+        thread.join()
+    with pytest.raises(ConnectError, match="Connection refused"):
+        dial_at_once(endpoint)
+
+
+def test_who_does_not_wait_reaches_long_paths_too(directory: Path) -> None:
+    deep = directory / ("x" * 60) / ("y" * 60)
+    deep.mkdir(parents=True)
+    with contextlib.chdir(deep), socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("s")
+        listener.listen()
+        stream = dial_at_once(Unix(str(deep / "s")))
+        assert stream is not None
+        with listener.accept()[0] as peer:
+            stream.sendall(b"hello")
+            assert peer.recv(5) == b"hello"
+        stream.close()
+    with pytest.raises(ConnectError, match="No such file"):
+        dial_at_once(Unix(str(directory / "none" / ("z" * 200) / "s")))

@@ -289,7 +289,7 @@ def test_the_server_changes_the_pixel_format() -> None:
 def test_buttons_past_the_seventh() -> None:
     engine = connected(64, 48)
     sent: list[bytes] = []
-    mouse = Mouse(engine, sent.append)
+    mouse = Mouse(engine, lambda data, _what: sent.append(data))
     mouse.click("back")
     assert sent == [pointer_event(0, 0, 0)] * 2
     engine.receive(update(rectangle(0, 0, 0, 0, -316)))

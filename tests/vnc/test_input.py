@@ -28,8 +28,11 @@ class Recorder:
         self.engine.scancodes = scancodes
         self.engine.absolute = absolute
         self.sent: list[bytes] = []
-        self.keyboard = Keyboard(self.engine, self.sent.append)
-        self.mouse = Mouse(self.engine, self.sent.append)
+        self.keyboard = Keyboard(self.engine, self._note)
+        self.mouse = Mouse(self.engine, self._note)
+
+    def _note(self, data: bytes, _what: str) -> None:
+        self.sent.append(data)
 
 
 def test_a_chord_is_released_in_reverse_order() -> None:

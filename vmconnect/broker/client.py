@@ -6,7 +6,17 @@ to a process: signals, and reading the terminal, which only a foreground process
 
 import os
 import sys
-from _signal import SIG_DFL, SIGTSTP, SIGTTIN, getsignal
+from _signal import (
+    SIG_DFL,
+    SIGHUP,
+    SIGQUIT,
+    SIGTERM,
+    SIGTSTP,
+    SIGTTIN,
+    SIGUSR1,
+    SIGUSR2,
+    getsignal,
+)
 from _signal import signal as set_handler
 from _socket import SCM_RIGHTS, SHUT_RDWR, SOL_SOCKET
 from _socket import socket as Socket  # noqa: N812 (the class that socket.socket is made of)
@@ -24,6 +34,9 @@ ALONE = -2
 # How long a broker may take to say that it has read the order. One that takes longer hangs.
 _ANSWER_SECONDS = 3.0
 _INPUT_BYTES = 1 << 16
+# What is passed on; Ctrl-C is, too, and is no handler's.
+_ENDING = {SIGHUP: b"HUP", SIGQUIT: b"QUIT", SIGTERM: b"TERM"}
+_PASSED_ON = {SIGUSR1: b"USR1", SIGUSR2: b"USR2", **_ENDING}
 _FAILED = 255
 
 
@@ -62,11 +75,16 @@ class _Wait:
     def __init__(self, connection: Socket):
         self._connection = connection
         self._begun = self._wanting = self._interrupted = False
+        self._passed_on: set[int] = set()
 
     def run(self) -> int:
-        for number in (SIGTSTP, SIGTTIN):
-            if getsignal(number) == SIG_DFL:  # else whoever started us wants it otherwise
-                set_handler(number, self._on_stop)
+        for numbers, handler in (
+            ((SIGTSTP, SIGTTIN), self._on_stop),
+            (_PASSED_ON, self._on_signal),
+        ):
+            for number in numbers:
+                if getsignal(number) == SIG_DFL:  # else whoever started us wants it otherwise
+                    set_handler(number, handler)
         while True:
             try:
                 code = self._turn()
@@ -74,7 +92,7 @@ class _Wait:
                 if self._interrupted:
                     raise
                 self._interrupted = True
-                self._send(wire.INTERRUPT)
+                self._send(wire.SIGNAL + b"INT" if self._begun else wire.INTERRUPT)
             else:
                 if code is not None:
                     return code
@@ -144,6 +162,14 @@ class _Wait:
             return NOBODY
         os.write(2, b"vmconnect: the broker has ended while the command ran\n")
         return _FAILED
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        """Pass a signal on; before there is a command, and the second time, it is meant for us."""
+        if not self._begun or (number in _ENDING and number in self._passed_on):
+            set_handler(number, SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._passed_on.add(number)
+        self._send(wire.SIGNAL + _PASSED_ON[number])
 
     def _on_stop(self, number: int, _frame: object) -> None:
         """Stop as the signal would have us, and the command's output with us."""

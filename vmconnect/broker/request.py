@@ -13,10 +13,12 @@ from typing import cast
 from vmconnect.broker import wire
 from vmconnect.broker.order import Order
 from vmconnect.broker.standard import End, Input, Output
+from vmconnect.errors import VmconnectError
 
 __all__ = ["DeclinedError", "Request"]
 
 _SURE_ENCODING = "utf-8"
+_MOST_SIGNALS = 64
 
 
 class DeclinedError(Exception):
@@ -53,6 +55,8 @@ class Request:
         self._lock = threading.Lock()
         self._interrupted = self._gone = False
         self._hang_up: Callable[[], object] | None = None
+        self._send_signal: Callable[[str], object] | None = None
+        self._signals: list[str] = []
         self._wakers: list[Callable[[], object]] = []
         self._afterwards: list[Callable[[], object]] = []
         self._typed: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -78,12 +82,21 @@ class Request:
         if not self._tell(wire.BEGUN):
             raise KeyboardInterrupt
 
-    def started(self, hang_up: Callable[[], object]) -> None:
-        """Take note of how to hang up on the command that now runs."""
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """The signals that the client has passed on."""
         with self._lock:
-            self._hang_up = hang_up
+            return tuple(self._signals)
+
+    def started(self, hang_up: Callable[[], object], send_signal: Callable[[str], object]) -> None:
+        """Take note of how to hang up on the command that now runs, and to send it signals."""
+        with self._lock:
+            self._hang_up, self._send_signal = hang_up, send_signal
+            early = tuple(self._signals)
         if self._interrupted:
             hang_up()
+        for name in early:
+            _pass_on(send_signal, name)
 
     @contextlib.contextmanager
     def waking(self, wake: Callable[[], object]) -> Iterator[None]:
@@ -161,8 +174,18 @@ class Request:
             self._typed.put(packet[1:])
         elif kind == wire.INTERRUPT:
             self.interrupt()
+        elif kind == wire.SIGNAL:
+            self._hear_signal(packet[1:].decode("ascii", "replace"))
         elif kind in {wire.PAUSE, wire.RESUME}:
             self._end.pause(kind == wire.PAUSE)
+
+    def _hear_signal(self, name: str) -> None:
+        with self._lock:
+            if len(self._signals) < _MOST_SIGNALS:
+                self._signals.append(name)
+            send_signal = self._send_signal
+        if send_signal is not None:
+            _pass_on(send_signal, name)
 
     def interrupt(self, *, gone: bool = False) -> None:
         """Have the command hung up on; ``gone`` if there is nobody to tell."""
@@ -189,6 +212,16 @@ class Request:
         except OSError:
             return False
         return True
+
+
+def _pass_on(send_signal: Callable[[str], object], name: str) -> None:
+    """Send a signal in a thread of its own: the guest may not listen."""
+
+    def run() -> None:
+        with contextlib.suppress(VmconnectError):
+            send_signal(name)
+
+    threading.Thread(target=run, name="vmconnect-signal", daemon=True).start()
 
 
 def _streams(descriptors: Sequence[int]) -> tuple[End, Input, Output, Output]:

@@ -35,8 +35,9 @@ CLOSE = b"X"  # close those whose names follow
 STOP = b"Q"  # take no more orders, and end when the last is done
 # From the client, later:
 INPUT = b"I"  # bytes typed at the terminal; none is the end
-INTERRUPT = b"C"  # Ctrl-C
+INTERRUPT = b"C"  # Ctrl-C before the command runs
 PAUSE, RESUME = b"P", b"G"  # Ctrl-Z and what follows it
+SIGNAL = b"N"  # the command is to get the signal that follows, by its name without SIG
 # From the broker:
 TAKEN = b"t"  # the order has been read
 BEGUN = b"b"  # from now on nobody but the broker may run it

@@ -28,6 +28,7 @@ from vmconnect.cli.login import login_seconds
 from vmconnect.cli.voice import line
 from vmconnect.deadline import Deadline
 from vmconnect.direct import Guest
+from vmconnect.direct.control import Control
 from vmconnect.errors import (
     AuthenticationError,
     ConnectError,
@@ -59,6 +60,12 @@ _OPTIONS = frozenset(
         "no_stdin",
         "timeout",
         "json",
+        "env",
+        "cwd",
+        "as_user",
+        "detach",
+        "session",
+        "python",
         "no_broker",
         "argv",
     }
@@ -151,12 +158,17 @@ class _Command:
             self._begun = True
             self._request.begin()
         return exec_command.run_in(
-            guest, guest.machine, self._arguments, self, on_start=self._on_start
+            guest,
+            guest.machine,
+            self._arguments,
+            self,
+            on_start=self._on_start,
+            was_interrupted=lambda: "INT" in self._request.signals,
         )
 
-    def _on_start(self, hang_up: Callable[[], None]) -> None:
+    def _on_start(self, control: Control) -> None:
         self._started = True
-        self._request.started(hang_up)
+        self._request.started(control.hang_up, control.signal)
 
     def _may_work_elsewhere(self, warm: WarmSession, reused: bool, error: VmconnectError) -> bool:
         """Return whether a command that could not start may do so in another session."""
@@ -216,6 +228,8 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     for option, value in vars(arguments).items():
         if option not in _OPTIONS and value != parser.get_default(option):
             raise DeclinedError(f"the option {option}")
+    if not all("=" in each for each in arguments.env):
+        raise DeclinedError("a variable of the client's")
     return arguments
 
 

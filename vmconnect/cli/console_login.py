@@ -69,10 +69,13 @@ def open_console(
     arguments: argparse.Namespace,
     timeout: float = 10.0,
     tap: Callable[[memoryview], object] | None = None,
+    *,
+    reconnect: bool = True,
+    at_once: bool = False,
 ) -> Console:
     """Attach to the console of the session's machine as the options say.
 
-    ``tap`` is `Session.console`'s.
+    ``tap``, ``reconnect`` and ``at_once`` are `Session.console`'s.
     """
     from vmconnect.vnc.policy import Policy
     from vmconnect.vnc.preference import Preference
@@ -94,4 +97,6 @@ def open_console(
         preference=preference,
         tap=tap,
         timeout=timeout,
+        reconnect=reconnect,
+        at_once=at_once,
     )

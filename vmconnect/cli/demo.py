@@ -165,7 +165,8 @@ class _Tour:
         self._started = started
         self._reached: list[tuple[str, float]] = []
         self._guest: Guest | None = None
-        self.console: Console = session.console()
+        # The machine does not come back: neither does its console.
+        self.console: Console = session.console(reconnect=False)
         self._mark("console attached")
 
     def firmware(self) -> None:

@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "something could not be asked."
     )
     parser.add_argument("--long", action="store_true", help="show addresses too")
+    parser.add_argument("--names", action="store_true", help="print names alone, one a line")
     parser.add_argument(
         "--json",
         action="store_true",
@@ -58,7 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
         with InventoryWatch() as watch:
             return _follow(watch, arguments)
     inventory = take_inventory(arguments.timeout)
-    if arguments.json:
+    if arguments.names:
+        for machine in inventory.machines:
+            print(printable(machine.name))  # noqa: T201
+    elif arguments.json:
         objects = [_as_json(machine) for machine in inventory.machines]
         print(json.dumps(objects, indent=2))  # noqa: T201
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vmconnect.cli.password_options import add_password_options, given_password
 from vmconnect.cli.trust_question import ask_trust
 from vmconnect.cli.voice import say
+from vmconnect.deadline import Deadline
 from vmconnect.session import Session, connect
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def add_login_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=float,
         default=0.0,
-        help="keep trying that long, for a guest that is still starting",
+        help="keep trying that long, for a machine that is off or a guest that is starting",
     )
     parser.add_argument(
         "-v", dest="verbose", action="store_true", help="say as whom, and how, we came in"
@@ -58,7 +59,9 @@ def login_seconds(arguments: argparse.Namespace) -> float:
 def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
     """Connect to the target's guest as the options say; the caller closes the session."""
     secret = given_password(arguments)
-    session = connect(arguments.target)
+    waits = arguments.wait > 0
+    deadline = Deadline(login_seconds(arguments))
+    session = connect(arguments.target, deadline if waits else 10.0, wait=waits)
     try:
         guest = session.guest(
             user=arguments.user,
@@ -68,8 +71,8 @@ def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
             accept_host_key=lambda key: (
                 arguments.accept_new_host_key or ask_trust(session.machine.name, "host key", key)
             ),
-            timeout=login_seconds(arguments),
-            wait=arguments.wait > 0,
+            timeout=deadline,
+            wait=waits,
         )
     except BaseException:
         session.close()

@@ -121,10 +121,13 @@ class Bar:
         if time.monotonic() < self._appears:
             return
         if self._bar is None or self._task is None:
-            self._bar = _rich_progress()
+            self._bar = self._new_bar()
             self._task = self._bar.add_task(self._text, total=None)
             self._bar.start()
         self._bar.update(self._task, **fields)  # type: ignore[arg-type]
+
+    def _new_bar(self) -> Progress:
+        return _rich_progress()
 
     def __enter__(self) -> Self:
         return self

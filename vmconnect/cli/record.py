@@ -58,7 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
         connect(arguments.target, arguments.timeout) as session,
         Recorder(arguments.output, overwrite=arguments.force) as recorder,
     ):
-        console = open_console(session, arguments, arguments.timeout, recorder.write)
+        console = open_console(
+            session, arguments, arguments.timeout, recorder.write, reconnect=False
+        )
         with contextlib.suppress(KeyboardInterrupt):
             _follow(console, recorder, arguments.time)
         reason = console.reason

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.hypervisor or (machine.console is None and machine.hypervisor):
             _by_hypervisor(session, arguments)
             return 0
-        console = open_console(session, arguments, arguments.timeout)
+        console = open_console(session, arguments, arguments.timeout, reconnect=False)
         console.screenshot(arguments.output, timeout=arguments.timeout)
     return 0
 

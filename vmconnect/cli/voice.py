@@ -19,4 +19,6 @@ def line(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return what may be shown: a name is the guest owner's word, and not our terminal's."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -10,6 +10,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.direct.key_agent import KeyAgent
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login, nobody
+from vmconnect.direct.offered import offered_logins
 from vmconnect.errors import (
     AuthenticationError,
     DeadlineError,
@@ -54,6 +55,8 @@ class Authentication:
         self._deadline = deadline
         self._tried = [*tried]
         self._keys_welcome = True
+        # Whether the server has answered an attempt on this connection.
+        self._answered = False
         # Keys that cannot be opened without a person.
         self._locked: list[Path] = []
 
@@ -76,16 +79,22 @@ class Authentication:
                 return
             rest = replace(rest, **done)
             if not self._transport.is_active():
+                self._deadline.check("logging in")
+                if not (self._answered or self._dismissed):
+                    raise EOFError  # It has refused nothing: the connection broke.
                 if rest.ask is not nobody:
                     rest = replace(rest, identity_files=tuple(self._locked))
                 if rest.has_more:
                     raise AttemptsExhaustedError(self._account(), self._machine, rest, self._tried)
                 break
-        raise AuthenticationError(
+        self._deadline.check("logging in")
+        refused = AuthenticationError(
             self._account(),
             machine=self._machine,
             hint="load the key with ssh-add" if self._locked else self.login.hint,
         )
+        refused.offered = offered_logins(self._transport, self.login.user)
+        raise refused
 
     def _account(self) -> str:
         tried = ", ".join(self._tried) or "nothing, having no key"
@@ -162,8 +171,13 @@ class Authentication:
         """Ask the person, whose time does not count."""
         left = self._deadline.remaining()
         answer = Secret.of(self.login.ask(prompt))
-        self._deadline = Deadline(left)
+        self._deadline = self._deadline.renewed(left)
         return answer
+
+    @property
+    def _dismissed(self) -> bool:
+        """Whether the server has said that it hangs up."""
+        return bool(getattr(self._transport, "dismissed", False))
 
     def _usable(self) -> bool:
         """Whether a key could be of use."""
@@ -178,8 +192,10 @@ class Authentication:
             wanted = self._transport.auth_publickey(self.login.user, key)
         except paramiko.BadAuthenticationType:
             self._keys_welcome = False  # Keys are not taken at all.
+            self._answered = True
             return False
         except paramiko.SSHException as error:
+            self._answered = self._answered or self._transport.is_active()
             # The server may also have hung up before we asked.
             if self._transport.is_active() and not isinstance(
                 error, paramiko.AuthenticationException
@@ -194,6 +210,7 @@ class Authentication:
             wanted = self._transport.auth_password(self.login.user, secret.reveal())
         except paramiko.SSHException as error:
             forget_frames(error)
+            self._answered = self._answered or self._transport.is_active()
             if self._transport.is_active() and not isinstance(
                 error, paramiko.AuthenticationException
             ):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vmconnect.deadline import Deadline
 
-__all__ = ["Answer", "Login", "TemporaryKey", "nobody"]
+__all__ = ["Answer", "Login", "Memory", "TemporaryKey", "nobody"]
 
 Answer = Secret | str | None
 TemporaryKey = Callable[[str, "Deadline"], "AbstractContextManager[PKey]"]
@@ -61,3 +61,27 @@ class Login:
         )
         ways = (self.identity_files, agent, self.password, self.temporary_key)
         return any(ways) or self.ask is not nobody
+
+
+class Memory:
+    """What a person has answered, so that he is not asked again; never shown."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Secret] = {}
+
+    def of(self, ask: Callable[[str], Answer]) -> Callable[[str], Answer]:
+        """Return a way to ask that asks each question once."""
+        if ask is nobody:
+            return nobody
+
+        def remember(prompt: str) -> Secret | None:
+            answer = self._answers.get(prompt) or Secret.of(ask(prompt))
+            if answer is not None:
+                self._answers[prompt] = answer
+            return answer
+
+        return remember
+
+    def forget(self) -> None:
+        """Forget it all: some of it was wrong."""
+        self._answers.clear()

@@ -6,14 +6,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vmconnect.deadline import Deadline
 from vmconnect.direct.authentication import Authentication
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
+from vmconnect.direct.transport import ForwardingTransport
 from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
@@ -22,7 +23,11 @@ from vmconnect.errors import (
     SshError,
     VmconnectError,
 )
+from vmconnect.retry import Heartbeat
 from vmconnect.streams import Stream
+
+if TYPE_CHECKING:
+    from vmconnect.direct.terminal import Terminal
 
 __all__ = ["HostKeyCheck", "SshConnection"]
 
@@ -35,6 +40,9 @@ SIGNAL_CHARACTERS = 32
 _FRESH_SECONDS = 5.0
 _REFUSALS = (paramiko.SSHException, EOFError, OSError)
 
+# How paramiko says that the connection ended under what was asked of it.
+_ENDED = ("ssh session not active", "unable to open channel", "negotiation failed", "no existing")
+
 # What paramiko has to say is in the exceptions; its log would reach the terminal.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
@@ -46,23 +54,35 @@ class _Socket:
     def __init__(self, stream: Stream):
         self._stream = stream
         self._closed = False
-        self.recv = stream.recv
         self.send = stream.send
         self.settimeout = stream.settimeout
+        self.heard_at = time.monotonic()
+        """When the far end last sent something."""
+
+    def recv(self, size: int) -> bytes:
+        data = self._stream.recv(size)
+        self.heard_at = time.monotonic()
+        return data
 
     def close(self) -> None:
         self._closed = True
         self._stream.close()
 
 
-class _Transport(paramiko.Transport):
+class _Transport(ForwardingTransport):
     """paramiko's transport, which also keeps the signals that ended commands.
 
-    exit-signal (RFC 4254, section 6.10) is the one channel request that paramiko drops.
+    exit-signal (RFC 4254, section 6.10) is the one channel request that paramiko drops. And it
+    says in the same words that a server has thrown us out and that it is gone: ``dismissed`` tells.
     """
 
     exit_signals: dict[int, str]
     _CLIENT_ID = "vmconnect"  # what we greet with
+    dismissed = False
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        self.dismissed = True
+        super()._parse_disconnect(message)  # type: ignore[misc]
 
     def _channel_request(self: Any, message: paramiko.Message) -> None:
         # Called with the channel as ``self``, as paramiko's own handlers are.
@@ -75,8 +95,20 @@ class _Transport(paramiko.Transport):
         message.packet.seek(start)
         self._handle_request(message)
 
+    def ask(self) -> None:
+        """Ask the server for an answer, be it that it knows no such request; do not wait for it.
+
+        What OpenSSH asks with (ServerAliveInterval): a request that no server grants.
+        """
+        message = paramiko.Message()
+        message.add_byte(paramiko.common.cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        with contextlib.suppress(*_REFUSALS):
+            cast("Any", self)._send_user_message(message)
+
     _channel_handler_table = {  # noqa: RUF012 (paramiko's own name and form)
-        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+        **ForwardingTransport._channel_handler_table,
         paramiko.common.MSG_CHANNEL_REQUEST: _channel_request,
     }
 
@@ -108,13 +140,15 @@ class SshConnection:
         self.machine = machine
         self.login = login
         self.method = ""
+        self.under_way: dict[object, str] = {}
+        """The commands that run over it, as a shell would read them."""
         deadline = Deadline.of(timeout)
         self._socket = _Socket(stream)
         self._spare: paramiko.Channel | None = None
         self._spare_lock = threading.Lock()
         self._answered_at = 0.0
         try:
-            with self._translated("logging in"):
+            with self._translated("logging in"), deadline.waking(self.close):
                 self._transport = _Transport(
                     cast("Any", self._socket),
                     default_window_size=WINDOW_BYTES,
@@ -125,7 +159,7 @@ class SshConnection:
                 key = self._transport.get_remote_server_key()
                 left = deadline.remaining()
                 check_host_key(key.get_name(), key.asbytes())
-                deadline = Deadline(left)  # A person may have been asked.
+                deadline = deadline.renewed(left)  # A person may have been asked.
                 authentication = Authentication(self._transport, machine, login, deadline, tried)
                 authentication.run()
                 self.login, self.method = authentication.login, authentication.method
@@ -137,37 +171,107 @@ class SshConnection:
             raise
 
     @property
+    def greeting(self) -> str:
+        """What the server greeted with, such as ``SSH-2.0-OpenSSH_9.2p1``: its word, unchecked."""
+        return str(self._transport.remote_version)
+
+    @property
     def alive(self) -> bool:
         """Whether the connection still stands, as far as this end knows."""
         return self._transport.is_active()
 
-    def open(
+    @property
+    def transport(self) -> ForwardingTransport:
+        """What channels are forwarded over."""
+        return self._transport
+
+    def open(self, timeout: Deadline | float | None = 30.0) -> paramiko.Channel:
+        """Return a channel on which a command can be run; nothing runs yet.
+
+        Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
+        """
+        with self._translated("opening a channel"):
+            if (spare := self._take_spare()) is not None:
+                return spare
+            left = Deadline.of(timeout).remaining(at_most=3600)
+            channel = self._transport.open_session(timeout=left)
+            self._answered_at = time.monotonic()
+            return channel
+
+    def execute(
         self,
+        channel: paramiko.Channel,
         command: str,
         timeout: Deadline | float | None = 30.0,
         on_start: Callable[[Callable[[], None]], object] | None = None,
-    ) -> paramiko.Channel:
-        """Start ``command`` in the user's shell and return its channel.
+    ) -> None:
+        """Start ``command`` in the user's shell; when this returns it runs.
 
         ``on_start`` is called just before it is sent, with the function that closes the channel.
-        Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
+        Raises as `open`; then it may run or not.
         """
-        deadline = Deadline.of(timeout)
         with self._translated("starting a command"):
-            channel = self._take_spare() or self._transport.open_session(
-                timeout=deadline.remaining(at_most=3600)
-            )
-            channel.settimeout(deadline.remaining())
-            try:
-                if on_start is not None:
-                    on_start(channel.close)
-                channel.exec_command(command.encode("utf-8", "surrogateescape"))
-            except BaseException:
-                channel.close()
-                raise
+            channel.settimeout(Deadline.of(timeout).remaining())
+            if on_start is not None:
+                on_start(channel.close)
+            channel.exec_command(command.encode("utf-8", "surrogateescape"))
             channel.settimeout(None)
             self._answered_at = time.monotonic()
-            return channel
+
+    def wait_end(self, heartbeat: Heartbeat | None = None) -> ConnectionLostError:
+        """Return when the connection has ended, and how; it is closed then.
+
+        With a ``heartbeat`` that has a patience it also is when the server is silent for too long.
+        """
+        if heartbeat is not None and heartbeat.patience_s is not None:
+            silent = self._await_silence(heartbeat.interval_s, heartbeat.patience_s)
+        else:
+            self._transport.join()
+            silent = 0.0
+        self.close()
+        if silent:
+            return ConnectionLostError(
+                f"the SSH server has not answered for {silent:.0f} seconds", machine=self.machine
+            )
+        return self.lost("nothing was asked of it")
+
+    def _await_silence(self, interval_s: float, patience_s: float) -> float:
+        """Return how many seconds the server has said nothing, once that is too long; 0 at its end.
+
+        It is asked whether it is there while it says nothing.
+        """
+        transport = self._transport
+        while transport.is_alive():
+            asked = time.monotonic()
+            transport.join(interval_s)
+            # We may have been stopped ourselves, with the answer waiting to be read.
+            late = time.monotonic() - asked > 3 * interval_s
+            silent = time.monotonic() - self._socket.heard_at
+            if silent >= interval_s + patience_s and not late:
+                return silent
+            if silent >= interval_s:
+                # Aside: where nothing is read at the far end, asking waits as everything does.
+                name = f"vmconnect guest {self.machine}: ask"
+                threading.Thread(target=transport.ask, name=name, daemon=True).start()
+        return 0.0
+
+    def open_on_terminal(
+        self,
+        terminal: Terminal,
+        environment: Mapping[str, str],
+        command: str | None,
+        timeout: Deadline | float | None = 30.0,
+    ) -> paramiko.Channel:
+        """Start ``command``, or the user's shell, on a terminal, and return its channel.
+
+        Raises GuestError when the guest refuses, ConnectionLostError, DeadlineError.
+        """
+        from vmconnect.direct.terminal import start_on_terminal
+
+        with self._translated("starting a shell"):
+            return start_on_terminal(
+                self._transport, terminal, environment, command, Deadline.of(timeout)
+            )
 
     def prepare(self, timeout: float = 5.0) -> None:
         """Open the channel of the next command ahead, so that it starts a round trip sooner.
@@ -240,11 +344,19 @@ class SshConnection:
         self._transport.banner_timeout = left
         self._transport.handshake_timeout = left
         self._transport.auth_timeout = left
+        doing = "waiting for the SSH server's greeting"
         try:
             self._transport.start_client(timeout=left)
-        except paramiko.SSHException as error:
-            deadline.check("waiting for the SSH server's greeting")
-            if isinstance(error.__cause__ or error.__context__, EOFError) or "banner" in str(error):
+            if not self._transport.initial_kex_done:
+                # It only returns, when its time is over.
+                raise DeadlineError(f"timed out while {doing}", machine=self.machine)
+        except (paramiko.SSHException, EOFError, ConnectionError) as error:
+            deadline.check(doing)
+            if isinstance(error.__cause__ or error.__context__, TimeoutError):
+                raise DeadlineError(f"timed out while {doing}", machine=self.machine) from error
+            # It may have gone before it read our greeting, or without one of its own.
+            gone = not isinstance(error, paramiko.SSHException) or "banner" in str(error)
+            if gone and not self._transport.remote_version:
                 raise ConnectError(
                     "the SSH server hung up before it greeted",
                     machine=self.machine,
@@ -267,7 +379,7 @@ class SshConnection:
         except paramiko.ChannelException as error:
             raise GuestError(f"refused while {doing}: {error}", machine=self.machine) from error
         except (paramiko.SSHException, paramiko.SFTPError) as error:
-            if not self._transport.is_active() and "session not active" in str(error).lower():
+            if not self._transport.is_active() and str(error).lower().startswith(_ENDED):
                 raise self.lost(doing) from error
             raise SshError(f"{error} while {doing}", machine=self.machine) from error
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from vmconnect.hypervisor.vsock_state import VsockState
     from vmconnect.hypervisor.watch import Watch
     from vmconnect.mark import Mark
     from vmconnect.secret import Secret
@@ -102,11 +103,19 @@ class Hypervisor:
     name: ClassVar[str]
     #: The Capability members that are fields of `Machine`, and that it can fill.
     fields: ClassVar[frozenset[Capability]] = frozenset()
+    #: What takes files or descriptors of its host, and raises UnsupportedError from another one.
+    here_only: ClassVar[frozenset[Capability]] = frozenset()
+
+    @property
+    def far(self) -> bool:
+        """Whether it is on another host."""
+        return False
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What can be asked of this hypervisor."""
-        return capabilities_of(type(self))
+        """What can be asked of this hypervisor, from this host."""
+        every = capabilities_of(type(self))
+        return every - self.here_only if self.far else every
 
     def __str__(self) -> str:
         """Return what it is called in a message."""
@@ -153,9 +162,36 @@ class Hypervisor:
                 return each
         return machine
 
+    def expected(self, name: str) -> Machine | None:
+        """Return the machine of that name that is off, where no more than its socket is left."""
+        return None
+
+    def find_again(
+        self, machine: Machine, deadline: Deadline, *, elsewhere: bool = True
+    ) -> Machine | None:
+        """Return the machine as it is now, wherever it is now; None if there is none.
+
+        Where each machine has a socket of its own it may be another machine's by now, which is
+        then returned: the caller compares the identities. ``elsewhere`` looks for it at other
+        sockets too.
+        """
+        for each in self.machines(deadline):
+            if each.identity == machine.identity:
+                return each
+        return None
+
     def watch(self, deadline: Deadline) -> Watch:
         """Return a watch over all machines; it begins before this returns."""
         self._lacks(Capability.WATCH)
+
+    def follow(self, machine: Machine, deadline: Deadline) -> Watch:
+        """Return a watch over one machine, which keeps nobody from asking about it.
+
+        It goes on when the machine ends, and tells when it is back.
+        """
+        from vmconnect.hypervisor.watch import MachineWatch
+
+        return MachineWatch(self.watch(deadline), machine.identity)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Start the machine, from its saved state if it has one; one that is on is left alone."""
@@ -258,6 +294,11 @@ class Hypervisor:
         For hypervisors that keep the agent's channel to themselves: `Machine.relayed_agent`.
         """
         self._lacks(Capability.ASK_AGENT, machine)
+
+    def vsock_state(self, machine: Machine, deadline: Deadline) -> VsockState | None:
+        """Return how far the machine's vsock has come; None where the hypervisor does not tell."""
+        del machine, deadline
+        return None
 
     def _lacks(self, capability: Capability, machine: Machine | None = None) -> NoReturn:
         from vmconnect.hypervisor import kinds

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from vmconnect.errors import AmbiguousTargetError, MachineNotFoundError
 from vmconnect.hypervisor.machine import Machine
 
-__all__ = ["choose", "is_pattern", "matching", "uuid_digits"]
+__all__ = ["choose", "is_meant", "is_pattern", "matching", "uuid_digits"]
 
 _SHOWN = 10
 
@@ -36,6 +36,20 @@ def matching(machines: Iterable[Machine], text: str) -> list[Machine]:
 
     pattern = re.compile(fnmatch.translate(text))
     return [machine for machine in known if pattern.match(machine.name)]
+
+
+def is_meant(text: str, name: str, uuid: str | None) -> bool:
+    """Return whether ``text`` may mean the machine of that name and UUID; see `matching`."""
+    if name == text:
+        return True
+    digits = uuid_digits(text)
+    if digits and digits == uuid_digits(uuid or ""):
+        return True
+    if not is_pattern(text):
+        return False
+    import fnmatch
+
+    return fnmatch.fnmatchcase(name, text)
 
 
 def choose(found: Sequence[Machine], text: str, known: Iterable[Machine]) -> Machine:

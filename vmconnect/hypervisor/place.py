@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmconnect.errors import UnsupportedError
 from vmconnect.hypervisor.machine import Machine
-from vmconnect.hypervisor.sockets import sockets_in, with_permission_hint
+from vmconnect.hypervisor.sockets import sockets_in
 from vmconnect.streams import Endpoint, Unix
 
 if TYPE_CHECKING:
@@ -65,15 +63,6 @@ class Place:
                 hint=f"name a machine by its socket, or ask libvirt there: ssh://{self.host}/NAME",
             )
         return sockets_in(self.directory, suffix)
-
-    @contextlib.contextmanager
-    def explained(self, path: Path) -> Iterator[None]:
-        """Add to the error of a connection that was not permitted what would permit it."""
-        if self.far:
-            yield
-        else:
-            with with_permission_hint(path):
-                yield
 
     def __str__(self) -> str:
         return f"{self.directory} on {self.host}" if self.far else str(self.directory)

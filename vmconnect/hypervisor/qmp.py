@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -24,10 +25,30 @@ from vmconnect.errors import (
     HypervisorError,
     QmpError,
     UnsupportedError,
+    VmconnectError,
 )
 from vmconnect.streams import Endpoint, SocketStream, Stream, dial
 
-__all__ = ["QmpClient", "QmpEvent", "QmpParser"]
+__all__ = [
+    "HELD",
+    "NEGOTIATION",
+    "QmpClient",
+    "QmpEvent",
+    "QmpParser",
+    "Question",
+    "answer",
+    "check_greeting",
+    "request",
+]
+
+Question = tuple[str, dict[str, Any]]
+"""A command and its arguments."""
+
+NEGOTIATION: Question = ("qmp_capabilities", {})
+"""What has to be said first; what follows may be sent with it, before the greeting has come."""
+
+HELD = "another program may hold this monitor: QEMU serves one at a time"
+"""The most likely reason why a monitor does not greet."""
 
 # QEMU's own limit on what it reads is 64 MiB; its longest real answers (qom lists, block
 # graphs) stay under 1 MiB.
@@ -58,9 +79,16 @@ class QmpParser:
             if len(self._partial) > MAX_LINE_BYTES:
                 raise QmpError(f"a message longer than {MAX_LINE_BYTES} bytes")
             return []
-        *lines, rest = self._partial.split(b"\n")
-        self._partial = rest
-        return [self._message(line) for line in lines if line.strip()]
+        *lines, self._partial = self._partial.split(b"\n")
+        lines = [line for line in lines if line.strip()]
+        try:
+            # Most often several lines come together, and what a parser takes to start is the most.
+            messages = json.loads(b"[%b]" % b",".join(lines))
+        except (ValueError, RecursionError):
+            messages = []
+        if len(messages) != len(lines) or not all(type(each) is dict for each in messages):
+            return [self._message(line) for line in lines]  # It knows which is wrong.
+        return messages  # type: ignore[no-any-return]
 
     @staticmethod
     def _message(line: bytearray) -> dict[str, Any]:
@@ -71,6 +99,40 @@ class QmpParser:
         if not isinstance(message, dict):
             raise QmpError(f"a QMP message that is no object: {bytes(line[:40])!r}")
         return message
+
+
+def request(question: Question, number: int) -> bytes:
+    """Return a command as it is sent; ``number`` comes back with its answer.
+
+    Underscores in arguments' names become hyphens.
+    """
+    command, arguments = question
+    message: dict[str, Any] = {"execute": command, "id": number}
+    if arguments:
+        message["arguments"] = {key.replace("_", "-"): val for key, val in arguments.items()}
+    return json.dumps(message).encode() + b"\n"
+
+
+def check_greeting(message: dict[str, Any], machine: str) -> None:
+    """Raise QmpError if ``message`` is not how a monitor greets."""
+    if not isinstance(message.get("QMP"), dict):
+        raise QmpError("no QMP greeting", machine=machine, hint="is this a QMP socket?")
+
+
+def answer(message: dict[str, Any], command: str, machine: str) -> Any | VmconnectError:
+    """Return what an answer gives: a value, or the error of a refusal.
+
+    Raises QmpError if it is no answer.
+    """
+    if "return" in message:
+        return message["return"]
+    error = message.get("error")
+    if not isinstance(error, dict):
+        raise QmpError("an answer that is none", machine=machine)
+    if error.get("class") == "CommandNotFound":
+        return UnsupportedError(f"this QEMU knows no {command}", machine=machine)
+    text = str(error.get("desc"))[:_REASON_CHARACTERS]
+    return HypervisorError(f"QEMU refused {command}: {text}", machine=machine)
 
 
 class QmpClient:
@@ -93,11 +155,11 @@ class QmpClient:
             try:
                 greeting = self._next(deadline)
             except DeadlineError as error:
-                error.hint = "another program may hold this monitor: QEMU serves one at a time"
+                error.hint = HELD
                 raise
-            if not isinstance(greeting.get("QMP"), dict):
-                raise QmpError("no QMP greeting", machine=machine, hint="is this a QMP socket?")
-            self.execute("qmp_capabilities", timeout=deadline)
+            check_greeting(greeting, machine)
+            command, arguments = NEGOTIATION
+            self.execute(command, timeout=deadline, **arguments)
         except BaseException:
             stream.close()
             raise
@@ -125,30 +187,37 @@ class QmpClient:
         """
         deadline = Deadline.of(timeout)
         deadline.check("asking QEMU's monitor")
-        request: dict[str, Any] = {"execute": command, "id": next(self._ids)}
-        if arguments:
-            request["arguments"] = {key.replace("_", "-"): val for key, val in arguments.items()}
+        number = next(self._ids)
         self._stream.settimeout(deadline.remaining())
         # No variable keeps the line, in which may be a password: tracebacks show variables.
         if descriptor is None:
-            self._stream.sendall(json.dumps(request).encode() + b"\n")
+            self._stream.sendall(request((command, arguments), number))
         elif isinstance(self._stream, SocketStream):
-            self._stream.send_descriptor(json.dumps(request).encode() + b"\n", descriptor)
+            self._stream.send_descriptor(request((command, arguments), number), descriptor)
         else:
             raise UnsupportedError("only a local monitor takes descriptors", machine=self.machine)
-        while True:
-            message = self._next(deadline)
-            if message.get("id") != request["id"]:
-                continue  # The answer to a command whose deadline passed.
-            if "return" in message:
-                return message["return"]
-            error = message.get("error")
-            if not isinstance(error, dict):
-                raise QmpError("an answer that is none", machine=self.machine)
-            if error.get("class") == "CommandNotFound":
-                raise UnsupportedError(f"this QEMU knows no {command}", machine=self.machine)
-            text = str(error.get("desc"))[:_REASON_CHARACTERS]
-            raise HypervisorError(f"QEMU refused {command}: {text}", machine=self.machine)
+        value = answer(self._answer_to(number, deadline), command, self.machine)
+        if isinstance(value, VmconnectError):
+            raise value
+        return value
+
+    def execute_all(
+        self, questions: Sequence[Question], timeout: Deadline | float | None = 10.0
+    ) -> list[Any]:
+        """Run several commands, all sent at once, and return their answers in order.
+
+        One that QEMU refuses, or does not know, has the error of `execute` for its answer; other
+        errors are raised.
+        """
+        deadline = Deadline.of(timeout)
+        deadline.check("asking QEMU's monitor")
+        numbered = [(next(self._ids), question) for question in questions]
+        self._stream.settimeout(deadline.remaining())
+        self._stream.sendall(b"".join(request(each, number) for number, each in numbered))
+        return [
+            answer(self._answer_to(number, deadline), command, self.machine)
+            for number, (command, _) in numbered
+        ]
 
     def wait_event(self, name: str, timeout: Deadline | float | None = None) -> QmpEvent:
         """Return the next event of that name, an earlier unread one first; DeadlineError."""
@@ -170,6 +239,13 @@ class QmpClient:
             self.receive(deadline)
         return self._answers.popleft()
 
+    def _answer_to(self, number: int, deadline: Deadline) -> dict[str, Any]:
+        """Return the answer to a command; one to a command whose deadline passed is dropped."""
+        while True:
+            message = self._next(deadline)
+            if message.get("id") == number:
+                return message
+
     def fileno(self) -> int:
         """Return a descriptor that can be polled: readable when `receive` will not wait."""
         return self._stream.fileno()
@@ -178,7 +254,8 @@ class QmpClient:
         """Read once and sort what came into answers and `events`; raises as `execute` does."""
         deadline.check("waiting for QEMU's monitor")
         self._stream.settimeout(deadline.remaining())
-        data = self._stream.recv(_READ_BYTES)
+        with deadline.waking(self._stream.close):
+            data = self._stream.recv(_READ_BYTES)
         if not data:
             raise ConnectionLostError("QEMU closed its monitor", machine=self.machine)
         try:

@@ -1,29 +1,21 @@
-"""The sockets that machines announce themselves by: which there are, and who may use them."""
+"""The sockets that machines announce themselves by: which there are."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
-from vmconnect.errors import ConnectError, ResourceError
+from vmconnect.errors import ResourceError
+from vmconnect.streams.permission import permission_hint
 
-__all__ = [
-    "is_socket",
-    "libvirt_sockets",
-    "may_be",
-    "permission_hint",
-    "sockets_in",
-    "with_permission_hint",
-]
+__all__ = ["is_socket", "libvirt_sockets", "may_be", "sockets_in"]
 
 
-def is_socket(path: Path) -> bool:
+def is_socket(path: Path | str) -> bool:
     """Return whether there is a UNIX socket at ``path``."""
     try:
-        return stat.S_ISSOCK(path.stat().st_mode)
+        return stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 (asked of every machine)
     except OSError:
         return False
 
@@ -53,54 +45,8 @@ def sockets_in(directory: Path, suffix: str) -> list[Path]:
     """Return the sockets in ``directory`` whose names end with ``suffix``; ResourceError."""
     try:
         with os.scandir(directory) as entries:
-            paths = [Path(entry.path) for entry in entries if entry.name.endswith(suffix)]
+            paths = sorted(entry.path for entry in entries if entry.name.endswith(suffix))
     except OSError as error:
-        raise ResourceError(f"cannot read {directory}: {error.strerror}") from error
-    return sorted(filter(is_socket, paths))
-
-
-@contextlib.contextmanager
-def with_permission_hint(path: Path) -> Iterator[None]:
-    """Add `permission_hint` to the error of a connection that was not permitted."""
-    try:
-        yield
-    except ConnectError as error:
-        if isinstance(error.__cause__, PermissionError):
-            error.hint = permission_hint(path)
-        raise
-
-
-def permission_hint(path: Path) -> str:
-    """Return what would open the socket at ``path`` to this user."""
-    # The socket itself cannot be looked at where its directory is what is closed.
-    for place in (path, *path.parents):
-        try:
-            info = place.stat()
-        except OSError:
-            continue
-        break
-    else:
-        return "no part of its path can be looked at"
-    what = "the socket" if place == path else f"the directory {place}"
-    needed = stat.S_IWGRP if place == path else stat.S_IXGRP
-    if info.st_mode & needed:
-        return f"{what} is open to the group {_group(info.st_gid)}: join it, and log in anew"
-    return f"{what} is open to the user {_user(info.st_uid)} only (mode {info.st_mode & 0o777:o})"
-
-
-def _group(number: int) -> str:
-    import grp
-
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
-
-
-def _user(number: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
+        hint = permission_hint(directory) if isinstance(error, PermissionError) else None
+        raise ResourceError(f"cannot read {directory}: {error.strerror}", hint=hint) from error
+    return [Path(path) for path in paths if is_socket(path)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmconnect.hypervisor import kinds
-from vmconnect.hypervisor.base import Capability, capabilities_of
+from vmconnect.hypervisor.base import Capability, Hypervisor, capabilities_of
 
 __all__ = ["capability_table"]
 
@@ -39,11 +39,13 @@ _WORDS = {
 
 def capability_table() -> str:
     """Return the table of all capabilities and hypervisors, in Markdown, without a last newline."""
-    hypervisors = [(kind.name, capabilities_of(kind)) for kind in kinds()]
-    heads = ["", *(name for name, _ in hypervisors)]
-    rows = [
-        [_WORDS[each], *("yes" if each in has else "-" for _, has in hypervisors)]
-        for each in Capability
-    ]
-    rule = ["---", *(":-:" for _ in hypervisors)]
+    heads = ["", *(kind.name for kind in kinds())]
+    rows = [[_WORDS[each], *(_cell(kind, each) for kind in kinds())] for each in Capability]
+    rule = ["---", *(":-:" for _ in kinds())]
     return "\n".join("| " + " | ".join(row) + " |" for row in (heads, rule, *rows))
+
+
+def _cell(kind: type[Hypervisor], capability: Capability) -> str:
+    if capability not in capabilities_of(kind):
+        return "-"
+    return "here" if capability in kind.here_only else "yes"

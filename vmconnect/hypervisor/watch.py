@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import enum
-import time
+import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from vmconnect.deadline import Deadline
+from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.errors import ClosedError, DeadlineError
 from vmconnect.hypervisor.machine import Machine, PowerState
 
-if TYPE_CHECKING:
-    from vmconnect.hypervisor.base import Hypervisor
-
-__all__ = ["EventKind", "MachineEvent", "PollingWatch", "Watch"]
+__all__ = ["EventKind", "MachineEvent", "MachineWatch", "PollingWatch", "Watch"]
 
 
 class EventKind(enum.Enum):
@@ -90,41 +87,75 @@ _BETWEEN = {
 }
 
 
+class MachineWatch(Watch):
+    """The events of one machine among those that another watch gives."""
+
+    def __init__(self, watch: Watch, identity: str):
+        self._watch = watch
+        self._identity = identity
+        self.machines = [each for each in watch.machines if each.identity == identity]
+
+    def next(self, timeout: Deadline | float | None = None) -> MachineEvent:
+        """Return the machine's next event; raises as the other watch does."""
+        deadline = Deadline.of(timeout)
+        while True:
+            event = self._watch.next(deadline)
+            if event.identity == self._identity:
+                return event
+
+    def close(self) -> None:
+        """End the other watch."""
+        self._watch.close()
+
+
 class PollingWatch(Watch):
-    """A watch over a hypervisor that has no events: its machines are listed again and again.
+    """A watch over machines of which nobody tells: they are looked at again and again.
 
     What begins and ends between two looks, such as a reset, is not seen.
     """
 
-    def __init__(self, hypervisor: Hypervisor, interval: float, deadline: Deadline):
-        """Take the first look; ``interval`` is in seconds."""
-        self._hypervisor = hypervisor
-        self._interval = interval
+    def __init__(
+        self,
+        look: Callable[[Deadline], Sequence[Machine]],
+        interval: float,
+        deadline: Deadline,
+        *,
+        most: float | None = None,
+    ):
+        """Take the first look; the next follow after ``interval`` seconds.
+
+        While nothing happens they get rarer, down to one in ``most`` seconds.
+        """
+        self._look_at = look
+        self._interval = self._first = interval
+        self._most = most or interval
+        self._scope = CancelScope()
+        self._closing = threading.Event()
         self._known = self._look(deadline)
         self.machines = list(self._known.values())
         self._found: deque[MachineEvent] = deque()
-        self._closed = False
 
     def next(self, timeout: Deadline | float | None = None) -> MachineEvent:
         """Return the next event; raises DeadlineError, and ClosedError once it is closed."""
         deadline = Deadline.of(timeout)
         while not self._found:
-            if self._closed:
+            if self._closing.wait(deadline.remaining(at_most=self._interval)):
                 raise ClosedError("the watch is closed")
             if deadline.passed:
                 raise DeadlineError("nothing happened in time")
-            time.sleep(deadline.remaining(at_most=self._interval) or 0)
-            now = self._look(Deadline(self._interval + 5.0))
+            now = self._look(self._scope.deadline(self._first + 5.0))
             self._found.extend(changes(self._known, now))
             self._known = now
+            self._interval = self._first if self._found else min(2 * self._interval, self._most)
         return self._found.popleft()
 
     def close(self) -> None:
-        """End the watch, at the latest after the interval."""
-        self._closed = True
+        """End the watch; who is just looking stops."""
+        self._closing.set()
+        self._scope.cancel()
 
     def _look(self, deadline: Deadline) -> dict[str, Machine]:
-        return {machine.target: machine for machine in self._hypervisor.machines(deadline)}
+        return {machine.target: machine for machine in self._look_at(deadline)}
 
 
 def changes(before: dict[str, Machine], after: dict[str, Machine]) -> list[MachineEvent]:

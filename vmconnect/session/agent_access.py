@@ -54,6 +54,8 @@ def has_agent(machine: Machine) -> bool:
 def open_agent(machine: Machine, timeout: Deadline | float | None = 10.0) -> Iterator[GuestAgent]:
     """Give the machine's guest agent, once it has answered, for the time of a ``with`` block.
 
+    If the deadline's scope is cancelled, the agent is closed, which ends what waits for it.
+
     Raises UnsupportedError for a machine that has no channel to one, DeadlineError when none
     answers, ConnectError, ConnectionLostError, AgentError, and what a hypervisor raises that has
     the channel to itself.
@@ -72,6 +74,7 @@ def open_agent(machine: Machine, timeout: Deadline | float | None = 10.0) -> Ite
             _locked(machine, deadline),
             _channel(machine, deadline) as channel,
             GuestAgent(channel, machine.name) as agent,
+            deadline.waking(agent.close),
         ):
             agent.ping(deadline)
             yield agent
@@ -154,6 +157,13 @@ class _RelayedChannel:
 
         request = encode_request(command, arguments).decode()
         return decode_reply(self._hypervisor.ask_agent(self._machine, request, deadline))
+
+    def order(
+        self, command: str, arguments: dict[str, Any], deadline: Deadline
+    ) -> dict[str, Any] | None:
+        """Send a request that has a reply only if it fails: then the hypervisor raises it."""
+        self.exchange(command, arguments, deadline)
+        return None
 
     def close(self) -> None:
         """Nothing is held between requests."""

@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import getpass
 import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from vmconnect.session.agent_access import has_agent, temporary_key
 from vmconnect.session.keyring import Keyring
 from vmconnect.session.purpose import Purpose
 from vmconnect.session.secrets import secret_from_environment
+from vmconnect.terminal import someone_to_ask
 
 if TYPE_CHECKING:  # They bring paramiko and numpy.
     from vmconnect.direct import Login
@@ -52,7 +52,7 @@ def ask_on_terminal(prompt: str) -> str | None:
 
     None where nobody is there to ask, or nothing is answered.
     """
-    if not sys.stderr.isatty():
+    if not someone_to_ask():
         return None
     try:
         # Not as one file: what reads and writes at one place must be seekable.
@@ -66,7 +66,7 @@ def ask_on_terminal(prompt: str) -> str | None:
 
 def ask_secret(prompt: str) -> Secret | None:
     """Ask the person at the terminal, without echo; else as `ask_on_terminal`."""
-    if not sys.stderr.isatty():
+    if not someone_to_ask():
         return None
     try:
         return Secret(getpass.getpass(_printable(prompt)))
@@ -134,6 +134,7 @@ def login_for(
     passphrase: Secret | None = None,
     *,
     agent_socket: str | None = None,
+    ask: Callable[[str], Secret | None] = ask_secret,
 ) -> Login:
     """Return how to log in to the machine's guest.
 
@@ -151,7 +152,7 @@ def login_for(
     if password is not None:
         return Login(who, use_agent=False, password=password, ask=nobody)
     if identity_files:
-        return Login(who, tuple(identity_files), False, passphrase=passphrase, ask=ask_secret)
+        return Login(who, tuple(identity_files), False, passphrase=passphrase, ask=ask)
     if note.identity_file:
         files, use_agent = (Path(note.identity_file),), False
     else:
@@ -163,7 +164,7 @@ def login_for(
         files,
         use_agent,
         password=functools.partial(stored_password, machine, Purpose.GUEST, who),
-        ask=ask_secret,
+        ask=ask,
         agent_socket=agent_socket,
     )
     if not has_agent(machine):

@@ -11,13 +11,14 @@ from typing import Self
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.hypervisor import Hypervisor, Machine, MachineEvent, Watch
+from vmconnect.retry import Backoff, Retry
 from vmconnect.session.places import hypervisors
 
 __all__ = ["Happened", "InventoryWatch", "Listed", "Unwatched"]
 
 _ATTACH_SECONDS = 10.0
-# A hypervisor that has gone is asked again after this long.
-_RETRY_SECONDS = 3.0
+# A hypervisor that has gone is asked again.
+_BACKOFF = Backoff(0.5, 5.0)
 # One that is in the midst of attaching may hang, and is not waited for.
 _JOIN_SECONDS = 2.0
 
@@ -108,17 +109,19 @@ class InventoryWatch:
 
     def _follow(self, hypervisor: Hypervisor) -> None:
         told = ""  # What is still wrong is not said again.
+        retry = Retry(_BACKOFF)
         try:
             while not self._closing.is_set():
                 try:
                     with hypervisor, hypervisor.watch(Deadline(_ATTACH_SECONDS)) as watch:
                         told = ""
+                        retry.succeeded()
                         self._pass_on(hypervisor, watch)
                 except VmconnectError as error:
                     if not self._closing.is_set() and str(error) != told:
                         told = str(error)
                         self._news.put(Unwatched(error))
-                self._closing.wait(_RETRY_SECONDS)
+                self._closing.wait(retry.pause())
         except BaseException as error:  # noqa: BLE001 (raised to who waits)
             self._news.put(error)
 

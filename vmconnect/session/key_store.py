@@ -97,7 +97,7 @@ class KeyStore(Generic[K]):
 
     def pinned(self, identity: str) -> list[K]:
         """Return the keys pinned to ``identity``; raises ResourceError if unreadable."""
-        return [pin.key for pin in self.pins() if pin.identity == identity]
+        return [pin.key for _, pin in self._read(_of(identity, self._file.read()))]
 
     def pin(
         self,
@@ -108,9 +108,9 @@ class KeyStore(Generic[K]):
     ) -> None:
         """Trust ``keys`` as the machine's from now on."""
         with self._file.changing() as lines:
-            known = {(pin.identity, pin.key) for _, pin in self._read(lines)}
+            known = [pin.key for _, pin in self._read(_of(identity, lines))]
             for key in keys:
-                if (identity, key) not in known:
+                if key not in known:
                     when = time.strftime(_WHEN, time.gmtime())
                     data = base64.b64encode(key.blob).decode()
                     comment = f"{_name(machine or identity)} {origin.value} {when}"
@@ -192,6 +192,11 @@ class KeyStore(Generic[K]):
                 continue
             machine, origin, since = _commented(comment)
             yield line, Pin(identity_of(name), self._form(kind, blob), machine, origin, since)
+
+
+def _of(identity: str, lines: list[str]) -> list[str]:
+    """Return the lines of one machine: to read all that others say takes long."""
+    return [line for line in lines if identity_of(line.split(None, 1)[0]) == identity]
 
 
 def _commented(words: list[str]) -> tuple[str | None, Origin | None, datetime | None]:

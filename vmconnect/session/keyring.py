@@ -9,6 +9,7 @@ dialogue for nothing, and the library is not imported.
 from __future__ import annotations
 
 import importlib
+import threading
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ _NOTHING = "*"  # in names it is quoted
 # The library's word for a backend that may be used without being asked for: it keeps passwords
 # where others cannot read them.
 _RECOMMENDED = 1
+# Not every backend is safe to use from several threads, and none is to ask a person twice at once.
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,8 @@ def _call(function: str, *arguments: str) -> Any:
             hint="pip install 'vmconnect[keyring]'",
         ) from error
     try:
-        return getattr(library, function)(*arguments)
+        with _one_at_a_time:
+            return getattr(library, function)(*arguments)
     except errors.KeyringError as error:
         forget_frames(error)
         raise ResourceError(

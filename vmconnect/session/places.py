@@ -15,7 +15,7 @@ from vmconnect.hypervisor import Hypervisor, Qemu
 from vmconnect.hypervisor.sockets import libvirt_sockets, may_be, sockets_in
 from vmconnect.paths import runtime_directory
 
-__all__ = ["hypervisors"]
+__all__ = ["hypervisors", "socket_directories"]
 
 _VARIABLE = "VMCONNECT_HYPERVISORS"
 
@@ -36,6 +36,14 @@ def hypervisors(*, every: bool = False) -> list[Hypervisor]:
         else:
             found.append(_libvirt(place))
     return found
+
+
+def socket_directories() -> list[Path]:
+    """Return the directories in which machines' sockets are looked for; ResourceError."""
+    named = os.environ.get(_VARIABLE)
+    if named is None:
+        return [runtime_directory()]
+    return [Path(place) for place in named.split() if place.startswith("/")]
 
 
 def _in_directory(directory: Path, every: bool) -> list[Hypervisor]:

@@ -9,7 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from xml.sax.saxutils import quoteattr
 
-__all__ = ["RECIPES", "Part", "Place", "Recipe", "guest_recipes", "recipes_for"]
+__all__ = [
+    "RECIPES",
+    "SERVICE_UNIT",
+    "SOCKET_UNIT",
+    "Part",
+    "Place",
+    "Recipe",
+    "guest_recipes",
+    "recipes_for",
+]
 
 
 class Part(enum.Enum):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmconnect.deadline import Deadline
-from vmconnect.errors import MachineNotFoundError, UnsupportedError
+from vmconnect.errors import ConnectError, MachineNotFoundError, UnsupportedError
 from vmconnect.hypervisor import Hypervisor, Machine, Qemu
 from vmconnect.hypervisor.lookup import choose, is_pattern
 from vmconnect.session.inventory import Inventory, ask_all, gathered, take_inventory
@@ -25,7 +25,7 @@ from vmconnect.streams import Endpoint, Tcp
 if TYPE_CHECKING:
     from vmconnect.streams import SshHost
 
-__all__ = ["hypervisor_of", "resolve", "resolve_all"]
+__all__ = ["hypervisor_of", "resolve", "resolve_all", "resolve_or_expect"]
 
 # How long a search for a name waits for a hypervisor that does not answer: the machine is most
 # likely another's, and who named it waits for it.
@@ -49,6 +49,22 @@ def resolve(target: Target, timeout: Deadline | float | None = 10.0) -> Machine:
     return _choose(target, found, known)
 
 
+def resolve_or_expect(target: Target, timeout: Deadline | float | None = 10.0) -> Machine:
+    """Return the machine that ``target`` means, as `resolve`; or one of which a socket is left.
+
+    That is off, and may come back where its socket is; all else of it is not known yet.
+    """
+    deadline = Deadline.of(timeout)
+    try:
+        return resolve(target, deadline)
+    except (MachineNotFoundError, ConnectError) as error:
+        closed_to_us = isinstance(error.__cause__, PermissionError)
+        expected = None if closed_to_us else _expected(target)
+        if expected is None:
+            raise
+        return expected
+
+
 def resolve_all(target: Target, timeout: Deadline | float | None = 10.0) -> list[Machine]:
     """Return the machines that a pattern means, by name; any other target means one.
 
@@ -66,11 +82,14 @@ def resolve_all(target: Target, timeout: Deadline | float | None = 10.0) -> list
 def hypervisor_of(machine: Machine) -> Hypervisor:
     """Return the hypervisor that runs the machine; the caller closes it.
 
-    Raises UnsupportedError for a machine that was named by a bare address.
+    What it is told to do is noted in the journal. Raises UnsupportedError for a machine that was
+    named by a bare address.
     """
+    from vmconnect.session.journal import journalled_hypervisor
+
     target = parse_target(machine.target)
     if isinstance(target, SocketTarget | LibvirtTarget):
-        return _hypervisor_at(target)
+        return journalled_hypervisor(_hypervisor_at(target))
     raise UnsupportedError(
         "an address tells of no hypervisor that could be asked",
         machine=machine.name,
@@ -94,6 +113,19 @@ def _find(target: Target, deadline: Deadline) -> Inventory:
         case NamedTarget(name):
             soon = deadline.sooner(_SEARCH_SECONDS)
             return gathered(ask_all(hypervisors(), lambda each: each.look_up(name, soon), soon))
+
+
+def _expected(target: Target) -> Machine | None:
+    """Return the machine that has left a socket behind, and does not serve it."""
+    match target:
+        case SocketTarget(_, path):
+            places, name = [_hypervisor_at(target)], Path(path).stem
+        case NamedTarget(name):
+            places = hypervisors()
+        case _:
+            return None
+    expected = [each for place in places if (each := place.expected(name)) is not None]
+    return expected[0] if len(expected) == 1 else None
 
 
 def _known(target: Target, deadline: Deadline) -> Inventory:

@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from vmconnect.streams.base import Stream
-from vmconnect.streams.dial import dial
+from vmconnect.streams.dial import dial, dial_at_once
 from vmconnect.streams.endpoint import SSH_PORT, Endpoint, HybridVsock, Tcp, Unix, Vsock
 from vmconnect.streams.sockets import SocketStream
 
@@ -43,6 +43,7 @@ __all__ = [
     "WebSocket",
     "certified",
     "dial",
+    "dial_at_once",
     "host_of",
     "through",
 ]

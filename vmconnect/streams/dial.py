@@ -7,7 +7,8 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import (
@@ -18,20 +19,22 @@ from vmconnect.errors import (
 )
 from vmconnect.streams.base import Stream, Wire
 from vmconnect.streams.endpoint import Endpoint, HybridVsock, Tcp, Unix, Vsock
-from vmconnect.streams.refusal import refusal
+from vmconnect.streams.refusal import busy, refusal
 from vmconnect.streams.sockets import SocketStream
 
 if TYPE_CHECKING:
     from vmconnect.streams.layered import Layer, LayeredStream
 
-__all__ = ["dial"]
+__all__ = ["dial", "dial_at_once"]
 
 DEFAULT_TIMEOUT = 10.0
 
 # sockaddr_un.sun_path holds 108 bytes with the terminating zero (unix(7)).
 _SUN_PATH_BYTES = 107
 
-_QUEUE_SECONDS = 0.02
+# A UNIX socket whose backlog is full refuses whoever will not wait, for a moment or for good: it is
+# tried again after this long.
+_KNOCK_SECONDS = 0.02
 
 # "OK 4294967295\n" is the longest answer a hybrid vsock device has to give.
 _HYBRID_ANSWER_BYTES = 32
@@ -94,11 +97,32 @@ def _over(wire: Wire, layer: Layer, endpoint: Endpoint, deadline: Deadline) -> L
 
     stream = LayeredStream(wire, layer, str(endpoint))
     try:
-        stream.establish(deadline)
+        with deadline.waking(stream.close):
+            stream.establish(deadline)
     except BaseException:
         stream.close()
         raise
     return stream
+
+
+def dial_at_once(endpoint: Unix) -> SocketStream | None:
+    """Connect to a UNIX socket without waiting; None where nobody takes calls at the moment.
+
+    Raises ConnectError when nobody listens there.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with _connecting(endpoint):
+            try:
+                _call(sock, endpoint.path)
+            except BlockingIOError:
+                sock.close()
+                return None
+        sock.setblocking(True)
+    except BaseException:
+        sock.close()
+        raise
+    return SocketStream(sock, str(endpoint))
 
 
 @contextlib.contextmanager
@@ -109,25 +133,26 @@ def _connecting(endpoint: Endpoint) -> Iterator[None]:
     except VmconnectError:
         raise
     except OSError as error:
-        raise refusal(endpoint, error) from error
+        refused = refusal(endpoint, error)
+        if isinstance(error, PermissionError) and isinstance(endpoint, Unix | HybridVsock):
+            from vmconnect.streams.permission import permission_hint
+
+            refused.hint = permission_hint(Path(endpoint.path))
+        raise refused from error
     except ValueError as error:  # a name that no resolver takes
         raise ConnectError(f"cannot connect to {endpoint}: {error}") from error
 
 
 def _finish(
-    sock: socket.socket, address: str | tuple[int, int], endpoint: Endpoint, deadline: Deadline
+    sock: socket.socket, address: tuple[Any, ...], endpoint: Endpoint, deadline: Deadline
 ) -> socket.socket:
+    """Connect a socket, which is closed if that fails."""
     try:
         with _connecting(endpoint):
-            while True:
-                deadline.check(f"connecting to {endpoint}")
-                sock.settimeout(deadline.remaining())
-                try:
-                    sock.connect(address)
-                    break
-                except BlockingIOError:
-                    # A UNIX socket's queue is full, QEMU's by its second client (connect(2)).
-                    time.sleep(deadline.remaining(at_most=_QUEUE_SECONDS) or 0)
+            deadline.check(f"connecting to {endpoint}")
+            sock.settimeout(deadline.remaining())
+            with deadline.waking(lambda: _wake(sock)):
+                sock.connect(address)
             sock.settimeout(None)
     except BaseException:
         sock.close()
@@ -135,31 +160,64 @@ def _finish(
     return sock
 
 
+def _wake(sock: socket.socket) -> None:
+    """Let a connect() in another thread fail."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
 def _connect_tcp(endpoint: Tcp, deadline: Deadline) -> socket.socket:
+    """Connect to the first of the host's addresses that answers."""
     with _connecting(endpoint):
         deadline.check(f"connecting to {endpoint}")
-        sock = socket.create_connection((endpoint.host, endpoint.port), deadline.remaining())
-        # Key presses are small writes that must not wait for more.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.settimeout(None)
-        return sock
+        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    for place, (family, kind, protocol, _name, address) in enumerate(found, 1):
+        try:
+            with _connecting(endpoint):
+                sock = socket.socket(family, kind, protocol)
+                # Key presses are small writes that must not wait for more.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return _finish(sock, address, endpoint, deadline)
+        except ConnectError:
+            if place == len(found):
+                raise
+    raise ConnectError(f"cannot connect to {endpoint}: it has no address")
 
 
 def _connect_unix(path: str, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
     with _connecting(endpoint):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    if len(os.fsencode(path)) <= _SUN_PATH_BYTES:
-        return _finish(sock, path, endpoint, deadline)
-    # A longer path is reached through a descriptor of its directory.
-    directory, name = os.path.split(path)
     try:
         with _connecting(endpoint):
-            handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            deadline.check(f"connecting to {endpoint}")
+            while True:
+                sock.settimeout(deadline.remaining())
+                try:
+                    with deadline.waking(lambda: _wake(sock)):
+                        _call(sock, path)
+                except BlockingIOError:
+                    if deadline.cancelled:
+                        deadline.check(f"connecting to {endpoint}")
+                    if deadline.passed:
+                        raise busy(endpoint) from None
+                    time.sleep(deadline.remaining(at_most=_KNOCK_SECONDS) or 0)
+                else:
+                    sock.settimeout(None)
+                    return sock
     except BaseException:
         sock.close()
         raise
+
+
+def _call(sock: socket.socket, path: str) -> None:
+    """Connect to a path, by a descriptor of its directory if it does not fit in an address."""
+    if len(os.fsencode(path)) <= _SUN_PATH_BYTES:
+        sock.connect(path)
+        return
+    directory, name = os.path.split(path)
+    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _finish(sock, f"/proc/self/fd/{handle}/{name}", endpoint, deadline)
+        sock.connect(f"/proc/self/fd/{handle}/{name}")
     finally:
         os.close(handle)
 
@@ -195,7 +253,8 @@ def _ask_hybrid(stream: Stream, endpoint: HybridVsock, deadline: Deadline) -> No
             deadline.check(f"waiting for vsock port {endpoint.port}")
             stream.settimeout(deadline.remaining())
             # One byte at a time: what follows the line is the guest's.
-            byte = stream.recv(1)
+            with deadline.waking(stream.close):
+                byte = stream.recv(1)
             if not byte:
                 raise ConnectError(refused, machine=endpoint.path, hint=hint)
             answer += byte

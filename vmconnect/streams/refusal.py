@@ -7,7 +7,7 @@ import os
 
 from vmconnect.errors import ConnectError, DeadlineError, VmconnectError
 
-__all__ = ["refusal", "too_late"]
+__all__ = ["busy", "refusal", "too_late"]
 
 _HINTS = {
     errno.ENOENT: "is the machine running, and is this its socket?",
@@ -25,6 +25,14 @@ def refusal(where: object, error: OSError) -> VmconnectError:
         return too_late(where)
     reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
     return ConnectError(f"cannot connect to {where}: {reason}", hint=_HINTS.get(error.errno or 0))
+
+
+def busy(where: object) -> DeadlineError:
+    """Return the error for a server that took no call in time."""
+    return DeadlineError(
+        f"{where} took no call in time",
+        hint="others wait there already: the program behind it may be stuck, or busy",
+    )
 
 
 def too_late(where: object) -> DeadlineError:

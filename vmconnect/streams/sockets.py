@@ -33,6 +33,10 @@ class SocketStream:
         """Return 1 to ``size`` bytes, or none at the end."""
         try:
             data = self._socket.recv(size)
+        except BlockingIOError:
+            # Another thread is in the midst of settimeout(None).
+            self.wait(Deadline(None), reading=True)
+            return self.recv(size)
         except OSError as error:
             raise self._translated(error) from error
         if not data:
@@ -76,6 +80,9 @@ class SocketStream:
         """Send some of ``data`` and return how many bytes went."""
         try:
             return self._sending.send(data)
+        except BlockingIOError:
+            self.wait(Deadline(None), writing=True)
+            return self.send(data)
         except OSError as error:
             raise self._translated(error) from error
 

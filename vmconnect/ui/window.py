@@ -10,7 +10,12 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from vmconnect.channel import StateChange
-from vmconnect.errors import DisplayError, MissingDependencyError, VmconnectError
+from vmconnect.errors import (
+    ConnectionLostError,
+    DisplayError,
+    MissingDependencyError,
+    VmconnectError,
+)
 
 # Before SDL starts: without a GPU, SDL's emulated window surface costs 20 to 150 times what its
 # shared-memory one does. And pygame greets on standard output.
@@ -30,6 +35,7 @@ except ImportError as _error:
 
 from vmconnect.ui.keyboard import key_of
 from vmconnect.ui.news import News
+from vmconnect.ui.notice import Notice, draw_notice, notice_of
 from vmconnect.vnc import Console, Framebuffer
 from vmconnect.vnc.console import Subscriber
 from vmconnect.vnc.events import CursorShape, Event, NameChanged, Resized
@@ -43,6 +49,8 @@ _IDLE_MS = 200
 _REPEAT_DELAY_MS, _REPEAT_INTERVAL_MS = 400, 35
 # SDL's button numbers are RFB's (RFC 6143, section 7.5.5): left, middle, right.
 _BUTTONS = {1, 2, 3}
+# A window on a machine that was never seen is as large as a VGA text screen.
+_FIRST_SIZE = (720, 400)
 
 
 # pygame's names for words that have red, green and blue at these bits.
@@ -91,7 +99,8 @@ class Shown(Protocol):
 class Window:
     """A window that shows one console, 1:1, and types into it.
 
-    What is no console, a recording, is only looked at. It belongs to the thread that made it,
+    It stays while the console has no connection, and says why, also in its title. What is no
+    console, a recording, is only looked at. It belongs to the thread that made it,
     which must be the process's main one (SDL's rule).
     """
 
@@ -101,6 +110,8 @@ class Window:
         self._controlled = console if isinstance(console, Console) else None
         self._pressed: dict[int, Key] = {}
         self._news = News()
+        self._notice: Notice | None = None
+        self._desktop = ""
         try:
             pygame.display.init()
             pygame.display.set_icon(_icon())
@@ -110,7 +121,7 @@ class Window:
             raise DisplayError(
                 f"cannot open a window: {error}", machine=console.machine, hint="check DISPLAY"
             ) from error
-        pygame.display.set_caption(f"{console.machine} - vmconnect")
+        self._entitle()
         pygame.key.set_repeat(_REPEAT_DELAY_MS, _REPEAT_INTERVAL_MS)
         console.subscribe(self._on_event)
         console.on_state(self._on_state)
@@ -154,7 +165,7 @@ class Window:
 
     def _show(self) -> None:
         """Bring the window up to date with what the console has told since the last time."""
-        events, damage = self._news.take()
+        notice, events, damage = self._take_notice(), *self._news.take()
         for event in events:
             match event:
                 case Resized(width, height) if (width, height) != self._surface.get_size():
@@ -162,33 +173,66 @@ class Window:
                 case CursorShape() if self._controlled:
                     _set_cursor(event)
                 case NameChanged(name):
-                    pygame.display.set_caption(f"{self.console.machine} - {name} - vmconnect")
+                    self._desktop = name
+                    self._entitle()
                 case _:
                     pass
-        areas = [pygame.Rect(area.x, area.y, area.width, area.height) for area in damage]
-        if areas:
+        if notice != self._notice:
+            self._notice = notice
+            self._entitle()
+            self._draw()
+        elif damage and notice is None:
+            areas = [pygame.Rect(area.x, area.y, area.width, area.height) for area in damage]
             for area in areas:
                 self._screen.blit(self._surface, area, area)
             pygame.display.update(areas)
 
+    def _take_notice(self) -> Notice | None:
+        """Return what there is to say instead of showing the screen."""
+        console = self._controlled
+        if console is None:
+            return None
+        notice = notice_of(console)
+        if notice is not None:
+            self._pressed.clear()  # The connection has let go of them.
+        elif not console.framebuffer.drawn:
+            # It is back, and has sent nothing yet: the picture is still the old one.
+            return self._notice
+        return notice
+
+    def _entitle(self) -> None:
+        state = self._notice.state if self._notice else self._desktop
+        words = filter(None, (self.console.machine, state, "vmconnect"))
+        pygame.display.set_caption(" - ".join(words))
+
     def _resize(self, width: int, height: int) -> None:
-        self._screen = pygame.display.set_mode((width, height))
+        self._screen = pygame.display.set_mode((width, height) if width * height else _FIRST_SIZE)
         # The same memory that the decoders write: what is blitted is copied once.
         pixels = self.console.framebuffer.pixels
-        height, width = pixels.shape
-        order = _ORDERS.get(self.console.framebuffer.pixel_format.shifts, "BGRA")
-        self._surface = pygame.image.frombuffer(pixels.data.cast("B"), (width, height), order)
-        self._surface.set_alpha(None)  # The fourth byte is no alpha.
+        if pixels.size:
+            height, width = pixels.shape
+            order = _ORDERS.get(self.console.framebuffer.pixel_format.shifts, "BGRA")
+            self._surface = pygame.image.frombuffer(pixels.data.cast("B"), (width, height), order)
+            self._surface.set_alpha(None)  # The fourth byte is no alpha.
+        else:
+            self._surface = pygame.Surface(_FIRST_SIZE)
+        self._draw()
+
+    def _draw(self) -> None:
+        """Draw everything."""
         self._screen.blit(self._surface, (0, 0))
+        if self._notice is not None:
+            draw_notice(self._screen, self._notice)
         pygame.display.flip()
 
     def _handle(self, event: pygame.event.Event) -> None:
         """Send what a person does to the machine."""
         if event.type == pygame.WINDOWEXPOSED:
-            self._screen.blit(self._surface, (0, 0))
-            pygame.display.flip()
-        elif self._controlled is not None:
-            self._send(event, self._controlled)
+            self._draw()
+        elif self._controlled is not None and self._notice is None:
+            # What is pressed just when the connection goes is told by the notice.
+            with contextlib.suppress(ConnectionLostError):
+                self._send(event, self._controlled)
 
     def _send(self, event: pygame.event.Event, console: Console) -> None:
         mouse = console.mouse
@@ -218,9 +262,11 @@ class Window:
 
     def _release_keys(self) -> None:
         pressed, self._pressed = self._pressed, {}
-        if self._controlled is not None and self._controlled.alive:
-            for key in reversed(pressed.values()):
-                self._controlled.keyboard.up(key)
+        if self._controlled is not None:
+            # Whoever has ended the connection has let go of them.
+            with contextlib.suppress(VmconnectError):
+                for key in reversed(pressed.values()):
+                    self._controlled.keyboard.up(key)
 
     def __enter__(self) -> Self:
         return self

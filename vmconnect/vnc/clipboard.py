@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from vmconnect.errors import UnsupportedError
 from vmconnect.vnc import messages
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import Event, ServerCutText
+from vmconnect.vnc.sender import Sender
 
 __all__ = ["ConsoleClipboard"]
 
@@ -18,7 +17,7 @@ _MAX_CUT_TEXT_BYTES = 1024 * 1024
 class ConsoleClipboard:
     """Exchanges text with a machine's clipboard; for any thread."""
 
-    def __init__(self, machine: str, engine: Engine, send: Callable[[bytes], None]):
+    def __init__(self, machine: str, engine: Engine, send: Sender):
         self._machine = machine
         self._engine = engine
         self._send = send
@@ -41,7 +40,7 @@ class ConsoleClipboard:
         and for more than 1 MiB.
         """
         if self.unicode and len(text.encode(errors="replace")) <= _MAX_CUT_TEXT_BYTES:
-            self._send(self._engine.clipboard.cut(text))
+            self._send(self._engine.clipboard.cut(text), "clipboard")
             return
         try:
             data = text.replace("\r\n", "\n").encode("latin-1")
@@ -55,7 +54,11 @@ class ConsoleClipboard:
                 f"the clipboard takes no {len(data)} bytes, only {_MAX_CUT_TEXT_BYTES}",
                 machine=self._machine,
             )
-        self._send(messages.client_cut_text(data))
+        self._send(messages.client_cut_text(data), "clipboard")
+
+    def move(self, engine: Engine) -> None:
+        """Speak to another engine from now on; what the machine gave stays."""
+        self._engine = engine
 
     def take(self, event: Event) -> None:
         """Note what the server has told."""

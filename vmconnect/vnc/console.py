@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import struct
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import ParamSpec, Self, TypeVar
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmconnect.channel import Channel, ChannelState
-from vmconnect.deadline import Deadline
+from vmconnect.channel import Channel, ChannelState, Lost
+from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.errors import (
-    ClosedError,
+    ConnectionLostError,
     DeadlineError,
     ResourceError,
     UnsupportedError,
     VmconnectError,
 )
-from vmconnect.secret import forget_frames
-from vmconnect.streams import Stream
+from vmconnect.retry import Retry
 from vmconnect.vnc import messages
 from vmconnect.vnc.clipboard import ConsoleClipboard
-from vmconnect.vnc.credentials import Answer, Credentials, concealed
+from vmconnect.vnc.connection import Connection
+from vmconnect.vnc.connector import Connector, Opener, Tap
+from vmconnect.vnc.credentials import Answer, concealed
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import (
+    AudioOffered,
     CursorShape,
     Event,
     LedState,
@@ -40,36 +39,23 @@ from vmconnect.vnc.events import (
     ResizeReason,
     ResizeStatus,
     Screen,
-    UpdateDone,
 )
 from vmconnect.vnc.extensions.audio import SampleFormat, audio_enable, audio_format
 from vmconnect.vnc.extensions.xvp import PowerAction, xvp
 from vmconnect.vnc.framebuffer import Framebuffer, Pixels, rgb
 from vmconnect.vnc.keyboard import Keyboard
-from vmconnect.vnc.link import LADDER, LOCAL, Link
+from vmconnect.vnc.link import Link
 from vmconnect.vnc.mouse import Mouse
-from vmconnect.vnc.outbox import Outbox
 from vmconnect.vnc.png import encode_png
 from vmconnect.vnc.policy import Policy
 from vmconnect.vnc.preference import Preference
 from vmconnect.vnc.screen_text import read_text
-from vmconnect.vnc.states import State
 
 __all__ = ["Console", "Subscriber"]
 
 Subscriber = Callable[[Event], None]
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _LOG = logging.getLogger(__name__)
-
-# What takes longer than to copy what is there already has been waited for (seconds, and for each
-# megabyte once more).
-_COPYING = 2e-4
-
-# More hardly ever have something to do: a server sends few rectangles at once that are worth it.
-_MOST_THREADS = 4
 
 # How long close() waits for the last key releases to be taken (seconds).
 _FAREWELL = 1.0
@@ -80,6 +66,12 @@ _LASTING = (CursorShape, PointerMode, LedState)
 # itself: whether it takes scancodes, say (seconds).
 _SETTLING = 1.0
 
+# How soon what a failed message has ended is known to all (seconds).
+_NOTICING = 1.0
+
+# How often `confirm` asks (seconds): an answer may not count.
+_ASKING = 0.2
+
 _REFUSALS = {
     ResizeStatus.PROHIBITED: "the server does not allow it",
     ResizeStatus.OUT_OF_RESOURCES: "the server is out of resources",
@@ -89,38 +81,50 @@ _REFUSALS = {
 
 
 class Console(Channel):
-    """A live connection to a machine's screen; made by `open`, safe to use from any thread.
+    """A machine's screen, keyboard and mouse; made by `open`, safe to use from any thread.
 
     A thread reads and decodes, so ``framebuffer`` is always as the server last told. ``keyboard``,
-    ``mouse`` and ``clipboard`` never wait for the network. What ends the connection is in
-    ``reason`` and raised by whatever waits or sends.
+    ``mouse`` and ``clipboard`` never wait for the network, and raise ConnectionLostError while
+    there is no connection.
+
+    With a `Retry` the console outlives its connection: all these objects, and who subscribes,
+    stay, and `wait_for` and its like wait on. Without, what ends the connection ends it.
     """
 
-    def __init__(self, machine: str, stream: Stream, engine: Engine, link: Link):
-        super().__init__(machine)
-        self._stream = stream
-        self._engine = engine
-        self.link = link
-        self.keyboard = Keyboard(engine, self._send)
-        self.mouse = Mouse(engine, self._send)
-        self.clipboard = ConsoleClipboard(machine, engine, self._send)
+    kind = "console"
+
+    def __init__(
+        self,
+        machine: str,
+        connector: Connector,
+        framebuffer: Framebuffer | None = None,
+        *,
+        retry: Retry | None = None,
+        scope: CancelScope | None = None,
+    ):
+        """Prepare a console; `open` makes one that is connected, and says what is what."""
+        super().__init__(machine, retry, scope)
+        self._connector = connector
+        self._connection: Connection | None = None
+        # Stands in until there is a connection.
+        self._engine = Engine(framebuffer=framebuffer)
+        self.keyboard = Keyboard(self._engine, self._send)
+        self.mouse = Mouse(self._engine, self._send)
+        self.clipboard = ConsoleClipboard(machine, self._engine, self._send)
         self._subscribers: list[Subscriber] = []
         # What a later subscriber has to know, by kind.
         self._present: dict[type[Event], Event] = {}
         self._telling = threading.RLock()
-        # Encrypted bytes have to go in the order in which they were encrypted.
-        self._sealing = threading.Lock()
+        # What sound is to be asked for, of each server anew.
+        self._sound = b""
         self._pulse = threading.Condition()
         self._pulses = 0
-        self._outbox = Outbox(stream, f"vmconnect console {machine}: send", self._fail)
-        self._reader = threading.Thread(
-            target=self._read, name=f"vmconnect console {machine}: read", daemon=True
-        )
+        self.on_state(lambda _change: self._wake())
 
     @classmethod
     def open(
         cls,
-        opener: Callable[[Deadline], Stream],
+        opener: Opener,
         machine: str,
         *,
         password: Answer = None,
@@ -131,16 +135,26 @@ class Console(Channel):
         shared: bool = True,
         timeout: Deadline | float | None = 10.0,
         framebuffer: Framebuffer | None = None,
-        tap: Callable[[memoryview], object] | None = None,
+        tap: Tap | None = None,
+        retry: Retry | None = None,
+        wait: bool = False,
+        at_once: bool = False,
+        scope: CancelScope | None = None,
     ) -> Self:
         """Connect by ``opener``, log in, and return the console when the server has let us in.
 
         A callable ``password`` or ``user`` is called, in this thread, only if the server wants
         one; the time that it takes, or that the policy's ``check_key`` takes, does not count.
-        ``policy`` says what the server must prove (see `vmconnect.vnc.policy.Policy`). What
-        encodings are asked for follows from ``preference`` and from how fast the link turns out
-        to be (``console.link``), or is if it is ``local``. ``shared`` leaves other clients
-        connected. ``tap`` is the engine's: `Recorder.write`, say, which records the session.
+        ``policy`` says what the server must prove (see `vmconnect.vnc.policy.Policy`); a `Route`
+        that ``opener`` returns brings its own. What encodings are asked for follows from
+        ``preference`` and from how fast the link turns out to be (``console.link``), or is if it
+        is ``local``. ``shared`` leaves other clients connected. ``tap`` is the engine's:
+        `Recorder.write`, say, which records the session; it hears the first connection alone.
+
+        With ``retry`` the console comes back by itself: ``opener`` is asked again, and what a
+        person has answered before is used again. ``wait`` tries until the time is over;
+        ``at_once`` does not wait at all: the console connects when it can, in its own thread,
+        where a person may then be asked too. ``scope`` ends the opening when it is cancelled.
 
         Raises what ``opener`` does; DeadlineError if the server does not answer in time,
         RfbError if it is no VNC server or a broken one, AuthenticationError if it refuses the
@@ -148,33 +162,29 @@ class Console(Channel):
         if it hangs up.
         """
         password, user = concealed(password), concealed(user)
-        clock = _Clock(Deadline.of(timeout))
-        credentials = Credentials(clock.stopped(password), clock.stopped(user))
-        policy = policy or Policy()
-        if policy.check_key is not None:
-            policy = replace(policy, check_key=clock.stopping(policy.check_key))
-        link = Link(preference, LOCAL if local else LADDER)
-        engine = Engine(
-            credentials,
+        connector = Connector(
+            opener,
+            f"vmconnect {cls.kind} {machine}",
+            password=password,
+            user=user,
             policy=policy,
-            framebuffer=framebuffer,
+            preference=preference,
+            local=local,
             shared=shared,
-            encodings=link.choice.numbers,
-            threads=min(_MOST_THREADS, len(os.sched_getaffinity(0))),
             tap=tap,
         )
+        console = cls(machine, connector, framebuffer, retry=retry, scope=scope)
+        if at_once:
+            console._thread.start()
+            return console
+        deadline = console._scope.deadline(timeout)
+        console._open(deadline, wait=wait)
         try:
-            stream = opener(clock.deadline)
-            try:
-                _shake_hands(stream, engine, clock)
-            except BaseException:
-                stream.close()
-                raise
-        except VmconnectError as error:
-            raise error.with_machine(machine) from error.__cause__
-        console = cls(machine, stream, engine, link)
-        try:
-            console._start(clock.deadline)
+            # The first picture, if it comes soon.
+            with contextlib.suppress(DeadlineError):
+                console.wait_for(
+                    lambda each: each.framebuffer.drawn, connector.clock.deadline.sooner(_SETTLING)
+                )
         except BaseException:
             console.close()
             raise
@@ -183,9 +193,9 @@ class Console(Channel):
     # The screen.
 
     @property
-    def alive(self) -> bool:
-        """Whether the connection has not ended."""
-        return self.state is not ChannelState.CLOSED
+    def link(self) -> Link:
+        """How fast the way to the server is, and what is asked for over it."""
+        return self._connector.link
 
     @property
     def framebuffer(self) -> Framebuffer:
@@ -224,6 +234,11 @@ class Console(Channel):
         return self._engine.tunnelled
 
     @property
+    def received(self) -> int:
+        """How many bytes the server has sent, as they were before encryption."""
+        return self._engine.inbox.offset
+
+    @property
     def screens(self) -> tuple[Screen, ...]:
         """The heads within the screen, where the server describes them."""
         return self._engine.screens
@@ -231,15 +246,21 @@ class Console(Channel):
     def pixels(self, timeout: Deadline | float | None = 10.0) -> Pixels:
         """Return a copy of the screen, never half an update: (height, width) 0x00RRGGBB words.
 
-        Waits for the first update of the screen if it has not come yet. Raises DeadlineError, or
-        what ended the connection.
+        Waits for the first update of the screen if it has not come yet, and for a connection if
+        there is none. Raises DeadlineError, or what ended the console.
         """
-        try:
-            picture = self.framebuffer.snapshot(timeout)
-        except DeadlineError as error:
-            raise error.with_machine(self.machine) from error.__cause__
-        self._check_alive()
-        return picture
+        deadline = Deadline.of(timeout)
+        while True:
+            self.wait_ready(deadline)
+            connection = self._connection
+            try:
+                picture = self.framebuffer.snapshot(deadline)
+            except DeadlineError as error:
+                raise error.with_machine(self.machine) from error.__cause__
+            self._check_open()
+            # What a lost connection leaves is not the screen.
+            if connection is not None and connection.ended is None:
+                return picture
 
     def rgb(self, timeout: Deadline | float | None = 10.0) -> NDArray[np.uint8]:
         """Return `pixels` as an array (height, width, 3) of red, green, blue bytes."""
@@ -267,7 +288,10 @@ class Console(Channel):
 
         Changes come without being asked for.
         """
-        self._send(messages.framebuffer_update_request(incremental, 0, 0, *self.size))
+        if not incremental:
+            self._connected().request_whole()
+        else:
+            self._send(messages.framebuffer_update_request(True, 0, 0, *self.size))
 
     def request_size(self, width: int, height: int, screens: Sequence[Screen] = ()) -> None:
         """Ask for another size of the screen, and let a `Resized` event tell what came of it.
@@ -356,13 +380,14 @@ class Console(Channel):
     ) -> None:
         """Ask for what the machine plays, which then comes as `AudioData` events, or for no more.
 
-        Raises UnsupportedError if the server has not said that it can send it.
+        It is asked for again when the connection was lost. Raises UnsupportedError if the server
+        has not said that it can send it.
         """
         if not self._engine.audible:
             raise UnsupportedError("its VNC server sends no sound", machine=self.machine)
-        if enable:
-            self._send(audio_format(form, channels, frequency))
-        self._send(audio_enable(enable))
+        request = audio_format(form, channels, frequency) if enable else b""
+        self._send(request + audio_enable(enable))
+        self._sound = request + audio_enable(True) if enable else b""
 
     # What happens.
 
@@ -388,23 +413,25 @@ class Console(Channel):
     ) -> None:
         """Wait until ``predicate(console)`` holds; it is asked after every event.
 
-        Raises DeadlineError, or what ended the connection (ClosedError after a plain close).
+        A connection that is lost meanwhile is waited for too. Raises DeadlineError, or what ended
+        the console (ClosedError after a plain close).
         """
         deadline = Deadline.of(timeout)
-        while True:
-            pulses, alive = self._pulses, self.alive
-            if predicate(self):
-                return
-            if not alive:
-                self._check_alive()
-            with self._pulse:
-                self._pulse.wait_for(
-                    lambda before=pulses: self._pulses != before,  # type: ignore[misc]
-                    deadline.remaining(),
-                )
-                if self._pulses == pulses and deadline.passed:
+        with deadline.waking(self._wake):
+            while True:
+                pulses, alive = self._pulses, self.alive
+                if predicate(self):
+                    return
+                if not alive:
+                    self._check_open()
+                if not self._wait_pulse(pulses, deadline) and deadline.passed:
+                    reason = self.reason
                     raise DeadlineError(
-                        "what was waited for did not come in time", machine=self.machine
+                        "what was waited for did not come in time",
+                        machine=self.machine,
+                        hint=f"the console is {self.state.value}: {reason.message}"
+                        if reason
+                        else None,
                     )
 
     def wait_for_update(self, timeout: Deadline | float | None = None) -> None:
@@ -421,71 +448,102 @@ class Console(Channel):
         self.request_update()
         self.wait_for(lambda console: console.framebuffer.generation != before, timeout)
 
+    def confirm(self, timeout: Deadline | float | None = 10.0) -> None:
+        """Wait until the server has read all keys, clicks and texts that were sent to it.
+
+        Raises ConnectionLostError if that is not known when the connection is lost,
+        UnsupportedError if the server cannot be asked, DeadlineError.
+        """
+        deadline = Deadline.of(timeout)
+        connection = self._connected()
+        wanted = connection.sent
+        while not connection.wait_confirmed(wanted, deadline.sooner(_ASKING)):
+            if connection.ended is not None:
+                self._await_loss(connection)
+                raise self._not_connected("the connection was lost before all had been read")
+            # What a server can be asked it tells before its first picture.
+            if not connection.ask() and self.framebuffer.drawn:
+                raise UnsupportedError(
+                    "its VNC server cannot be asked what it has read", machine=self.machine
+                )
+            deadline.check("waiting for the VNC server to read what it was sent")
+
     # The connection's life.
 
-    def close(self) -> None:
-        """Let go of keys and buttons, end the connection and its threads."""
+    def _is_asking(self) -> bool:
+        return self._connector.clock.asking
+
+    def _connect(self, deadline: Deadline) -> None:
+        framebuffer = self.framebuffer
+        before, first = framebuffer.pixels.shape, self._connection is None
+        framebuffer.begin_anew()
+        connection, events = self._connector.connect(framebuffer, deadline)
+        engine = connection.engine
+        with self.keyboard.moving(engine), self.mouse.moving(engine):
+            self.clipboard.move(engine)
+            self._engine, self._connection = engine, connection
+        self._present.clear()
+        changed = framebuffer.pixels.shape != before
+        if self._subscribers or not first:
+            self._tell([*events, Resized(framebuffer.width, framebuffer.height, changed)])
+
+    def _serve(self) -> VmconnectError:
+        return self._connected().serve(self._tell)
+
+    def _drop(self) -> Lost:
+        connection = self._connection
+        if connection is None:
+            return Lost()
+        connection.close()
+        released = (*self.keyboard.forget(), *self.mouse.forget())
+        unsent, uncertain = connection.lost()
+        return Lost(unsent, uncertain, released)
+
+    def _take_leave(self) -> None:
         with contextlib.suppress(VmconnectError):
             self.keyboard.release()
             self.mouse.release()
-        self._end()
-        self._engine.cancel()
-        self._outbox.finish(_FAREWELL)
-        self._stream.close()
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close(_FAREWELL)
         self.framebuffer.abandon()
         self._wake()
-        self._outbox.join()
-        if self._reader is not threading.current_thread():
-            self._reader.join()
 
-    def _start(self, deadline: Deadline) -> None:
-        """Start the threads, and let the first picture come if it comes soon."""
-        self._enter(ChannelState.READY)
-        self._outbox.start()
-        self._reader.start()
-        with contextlib.suppress(DeadlineError):
-            self.wait_for(lambda console: console.framebuffer.drawn, deadline.sooner(_SETTLING))
+    def _connected(self) -> Connection:
+        """Return the connection; raises if there is none."""
+        connection = self._connection
+        if connection is not None and connection.ended is not None:
+            self._await_loss(connection)
+        self._check_open()
+        if connection is None or connection.ended is not None:
+            raise self._not_connected("the console is not connected")
+        return connection
 
-    def _send(self, data: bytes) -> None:
-        self._check_alive()
+    def _await_loss(self, connection: Connection) -> None:
+        """Wait until it is known to all that the connection has ended.
+
+        Whoever hears of it looks at the state next, or waits for it to be READY again.
+        """
+        if threading.current_thread() is not self._thread:
+            self._states.wait_for(
+                lambda state: state is not ChannelState.READY or self._connection is not connection,
+                Deadline(_NOTICING),
+            )
+
+    def _not_connected(self, what: str) -> VmconnectError:
+        reason = self.reason
+        return ConnectionLostError(
+            what, machine=self.machine, hint=reason.message if reason else None
+        )
+
+    def _send(self, data: bytes, what: str = "") -> None:
+        connection = self._connected()
         try:
-            with self._sealing:
-                self._outbox.put(self._engine.seal(data))
+            connection.send(data, what)
         except VmconnectError as error:
-            self._fail(error)
-            raise
-
-    def _check_alive(self) -> None:
-        if not self.alive:
-            raise self._reason or ClosedError("the console is closed", machine=self.machine)
-
-    def _read(self) -> None:
-        """Read until the end; the reading thread."""
-        engine, stream, link = self._engine, self._stream, self.link
-        try:
-            while True:
-                buffer = engine.next_buffer()
-                asked = time.monotonic()
-                count = stream.fill(buffer) if engine.patient else stream.recv_into(buffer)
-                if not count:
-                    raise engine.receive_end()
-                came = time.monotonic()
-                link.received(count, came, waited=came - asked > _COPYING * (1 + count / 2**20))
-                try:
-                    events = engine.received(count)
-                except VmconnectError:
-                    self._tell(engine.events())
-                    raise
-                if any(isinstance(event, UpdateDone) for event in events) and link.update_ended():
-                    engine.offer(link.choice.numbers)
-                with self._sealing:
-                    if out := engine.data_to_send():
-                        self._outbox.put(out)
-                self._tell(events)
-        except VmconnectError as error:
-            self._fail(error)
-        finally:
-            engine.close()
+            self._await_loss(connection)
+            raise error.with_machine(self.machine) from error.__cause__
 
     def _tell(self, events: list[Event]) -> None:
         with self._telling:
@@ -493,6 +551,9 @@ class Console(Channel):
                 self.clipboard.take(event)
                 if isinstance(event, _LASTING):
                     self._present[type(event)] = event
+                if isinstance(event, AudioOffered) and self._sound:
+                    with contextlib.suppress(VmconnectError):
+                        self._send(self._sound)
                 for subscriber in tuple(self._subscribers):
                     try:
                         subscriber(event)
@@ -506,61 +567,7 @@ class Console(Channel):
             self._pulses += 1
             self._pulse.notify_all()
 
-    def _fail(self, error: VmconnectError) -> None:
-        """End the channel for ``error``, unless it has ended; from any thread."""
-        self._end(error)
-        self._outbox.finish(0)
-        self._stream.close()
-        self.framebuffer.abandon()
-        self._wake()
-
-
-class _Clock:
-    """A deadline that stands still while a person is asked."""
-
-    def __init__(self, deadline: Deadline):
-        self.deadline = deadline
-
-    def stopped(self, secret: Answer) -> Answer:
-        """Let a secret's being asked for take no time."""
-        return self.stopping(secret) if callable(secret) else secret
-
-    def stopping(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Let a function take no time."""
-
-        def stopped(*args: P.args, **kwargs: P.kwargs) -> R:
-            left = self.deadline.remaining()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.deadline = Deadline(left)
-
-        return stopped
-
-
-def _shake_hands(stream: Stream, engine: Engine, clock: _Clock) -> None:
-    """Drive the engine until it is in NORMAL, within the deadline."""
-    while engine.state is not State.NORMAL:
-        doing = f"waiting for the VNC server's {engine.message}"
-        clock.deadline.check(doing)
-        stream.settimeout(clock.deadline.remaining())
-        count = stream.recv_into(engine.next_buffer())
-        if not count:
-            raise engine.receive_end()
-        engine.received(count)
-        clock.deadline.check(doing)
-        stream.settimeout(clock.deadline.remaining())
-        _answer(stream, engine)
-    stream.settimeout(None)
-
-
-def _answer(stream: Stream, engine: Engine) -> None:
-    """Send what the handshake has to say; it may be a password, so that no variable keeps it."""
-    out = engine.data_to_send()
-    try:
-        if out:
-            stream.sendall(out)
-    except VmconnectError as error:
-        del out
-        forget_frames(error)
-        raise
+    def _wait_pulse(self, before: int, deadline: Deadline) -> bool:
+        """Wait until something has happened since there were ``before`` pulses; return whether."""
+        with self._pulse:
+            return self._pulse.wait_for(lambda: self._pulses != before, deadline.remaining())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vmconnect.errors import AuthenticationError
+from vmconnect.errors import NoCredentialsError
 from vmconnect.secret import Secret
 
 __all__ = ["Answer", "Credentials", "concealed"]
@@ -43,12 +43,12 @@ class Credentials:
     def password(self) -> str:
         """Return the password, asking for it if need be.
 
-        Raises AuthenticationError if there is none.
+        Raises NoCredentialsError if there is none.
         """
         if callable(self._password):
             self._password = Secret.of(self._password())
         if self._password is None:
-            raise AuthenticationError(
+            raise NoCredentialsError(
                 "the VNC server asks for a password", hint="give the console a password"
             )
         return self._password.reveal()
@@ -56,12 +56,12 @@ class Credentials:
     def user(self) -> str:
         """Return the user's name, asking for it if need be.
 
-        Raises AuthenticationError if there is none.
+        Raises NoCredentialsError if there is none.
         """
         if callable(self._user):
             self._user = Secret.of(self._user())
         if self._user is None:
-            raise AuthenticationError(
+            raise NoCredentialsError(
                 "the VNC server asks for a user's name", hint="give the console a user"
             )
         return self._user.reveal()

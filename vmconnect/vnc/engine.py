@@ -27,7 +27,7 @@ from vmconnect.vnc import messages
 from vmconnect.vnc.credentials import Credentials
 from vmconnect.vnc.damage import DamageList
 from vmconnect.vnc.encodings import OFFERED, Rectangle, coarse_quality, wavelet_level
-from vmconnect.vnc.events import Event, LedState, Screen
+from vmconnect.vnc.events import Damage, Event, LedState, Screen
 from vmconnect.vnc.extensions import Clipboard
 from vmconnect.vnc.extensions.continuous_updates import enable_continuous_updates
 from vmconnect.vnc.framebuffer import MAX_PIXELS, MAX_SIDE, Framebuffer, Pixels
@@ -53,6 +53,7 @@ MAX_UNSENT_BYTES = 8 * 1024 * 1024
 """A server that asks for more than this at once, by fences or for our clipboard, is broken."""
 
 _U32 = struct.Struct(">I")
+_CORNER = 64
 
 
 class Engine:
@@ -95,6 +96,8 @@ class Engine:
         self.credentials = credentials or Credentials()
         self.policy = policy or Policy()
         self.login: Login = NONE
+        self.offered: list[str] = []
+        """The names of the logins that the server offers, outer and inner."""
         self.proved = False
         """Whether the server has proved who it is."""
         self.capabilities_follow = False
@@ -122,6 +125,12 @@ class Engine:
         self.audible = False
         self.extended_buttons = False
         self.continuous = False
+        self.answers = 0
+        """How often the server has said again what the screen's size is (see `receipts`)."""
+        self.disturbances = 0
+        """How often something was sent that may make it do so."""
+        self.asked = 0
+        """How many updates of the screen's first pixel may come that show nothing new."""
         self.clipboard = Clipboard()
         self.pull = pull
         self.encodings = tuple(encodings)
@@ -256,12 +265,14 @@ class Engine:
         self.encodings = tuple(numbers)
         self.walk.wavelet_level = wavelet_level(coarse_quality(self.encodings))
         self.send(messages.set_encodings(self.encodings))
+        self.disturbances += 1
         if self.pull and lossy and coarse_quality(self.encodings) is None:
             # What was lost before is wanted now.
             self.request_update(incremental=False)
 
     def request_update(self, incremental: bool = True) -> None:
         """Ask for the whole screen, or for what has changed of it."""
+        self.disturbances += not incremental
         size = self.framebuffer.width, self.framebuffer.height
         self.send(messages.framebuffer_update_request(incremental, 0, 0, *size))
 
@@ -324,6 +335,19 @@ class Engine:
         """Return the words of the framebuffer in a rectangle that lies in it."""
         x, y = rectangle.x, rectangle.y
         return self.framebuffer.pixels[y : y + rectangle.height, x : x + rectangle.width]
+
+    def corner(self) -> Pixels:
+        """Return a copy of what may come of the screen's first pixel.
+
+        QEMU sends 16 in a row, wayvnc a square of 64.
+        """
+        return self.framebuffer.pixels[:_CORNER, :_CORNER].copy()
+
+    def is_corner(self, areas: Sequence[Damage]) -> bool:
+        """Return whether that is all that the areas are."""
+        return all(
+            not area.x and not area.y and max(area.width, area.height) <= _CORNER for area in areas
+        )
 
     def check_cancelled(self) -> None:
         """Raise ClosedError if another thread has called `cancel`."""

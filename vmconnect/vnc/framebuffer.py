@@ -134,6 +134,11 @@ class Framebuffer:
             self._abandoned = True
             self._serve()
 
+    def begin_anew(self) -> None:
+        """Note that another connection will draw: until it does, what is there is old."""
+        with self._boundary:
+            self._updating = self._abandoned = self.drawn = False
+
     def snapshot(self, timeout: Deadline | float | None = None) -> Pixels:
         """Return a copy of the pixels as they are between two updates, with the top byte 0.
 

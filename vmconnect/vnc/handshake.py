@@ -40,6 +40,14 @@ _SIZE = struct.Struct(">HH")
 
 def handshake(engine: Engine) -> Reading[None]:
     """Speak the handshake; the engine is then in NORMAL and has emitted Connected."""
+    try:
+        yield from _handshake(engine)
+    except AuthenticationError as error:
+        error.offered = tuple(engine.offered)
+        raise
+
+
+def _handshake(engine: Engine) -> Reading[None]:
     minor = yield from _version(engine)
     engine.enter(State.SECURITY, "Security")
     login = yield from (_given_login(engine) if minor < 7 else _offered_login(engine))

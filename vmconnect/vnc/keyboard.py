@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from vmconnect.errors import UnsupportedError
+from vmconnect.errors import ConnectionLostError, UnsupportedError
 from vmconnect.vnc import messages
 from vmconnect.vnc.engine import Engine
-from vmconnect.vnc.keys import SHIFT, Key, Stroke, key, stroke
+from vmconnect.vnc.keys import SHIFT, Key, Stroke, key, name_of, stroke
+from vmconnect.vnc.sender import Sender
 
 __all__ = ["Keyboard"]
 
@@ -24,14 +25,19 @@ class Keyboard:
     Keys are a `Key`, a name such as "ctrl", "enter" or "f1", or a character, which stands for the
     key that bears it on a US keyboard. Where the server takes scancodes the guest's own layout
     gives them their meaning; elsewhere keysyms are sent.
+
+    When the connection is lost, keys that are held are let go, and stay so when it is back: then
+    `hold` and `type` raise ConnectionLostError, of which the connection's end is a part.
     """
 
-    def __init__(self, engine: Engine, send: Callable[[bytes], None]):
+    def __init__(self, engine: Engine, send: Sender):
         self._engine = engine
         self._send = send
         self._lock = threading.RLock()
         # Whether it went down as a scancode: it must come up as what it went down.
         self._held: dict[Key, bool] = {}
+        # How many connections were lost.
+        self._losses = 0
 
     @property
     def held(self) -> tuple[Key, ...]:
@@ -61,12 +67,16 @@ class Keyboard:
 
     @contextlib.contextmanager
     def hold(self, *names: str | Key) -> Iterator[None]:
-        """Hold keys for the time of a ``with``; they are released in reverse order."""
+        """Hold keys for the time of a ``with``; they are released in reverse order.
+
+        Raises ConnectionLostError at its end if they were let go before, with the connection.
+        """
         pressed = [key(name) for name in names]
+        losses = self._losses
         with contextlib.ExitStack() as stack:
             for each in pressed:
                 self.down(each)
-                stack.callback(self.up, each)
+                stack.callback(self._up_again, each, losses)
             yield
 
     def press(self, *names: str | Key) -> None:
@@ -78,8 +88,10 @@ class Keyboard:
         r"""Type a text, with ``interval`` seconds from key to key; "\n" is Enter.
 
         Characters are found on a US keyboard. Raises UnsupportedError, before anything is typed,
-        if a server that wants scancodes cannot be given one of them.
+        if a server that wants scancodes cannot be given one of them; ConnectionLostError if the
+        connection is lost before the last one is sent, though it be back since.
         """
+        losses = self._losses
         strokes = [stroke(character) for character in text.replace("\r\n", "\n")]
         for character, each in zip(text.replace("\r\n", "\n"), strokes, strict=True):
             if each.key == Key() or (self._engine.scancodes and not each.key.scancode):
@@ -90,7 +102,36 @@ class Keyboard:
         for place, each in enumerate(strokes):
             if place and interval:
                 time.sleep(interval)
-            self._strike(each)
+            with self._lock:
+                self._check(losses, f"{place} of {len(strokes)} characters were typed")
+                self._strike(each)
+
+    def forget(self) -> tuple[str, ...]:
+        """Take note that the connection is lost; return the names of the keys that it let go."""
+        with self._lock:
+            held = tuple(name_of(each) for each in self._held)
+            self._held.clear()
+            self._losses += 1
+        return held
+
+    @contextlib.contextmanager
+    def moving(self, engine: Engine) -> Iterator[None]:
+        """Speak to another engine after a ``with`` block, in which nothing is sent."""
+        with self._lock:
+            yield
+            self._engine = engine
+
+    def _up_again(self, held: Key, losses: int) -> None:
+        with self._lock:
+            self._check(losses, f"{name_of(held)} was let go")
+            self.up(held)
+
+    def _check(self, losses: int, account: str) -> None:
+        if losses != self._losses:
+            raise ConnectionLostError(
+                f"the connection was lost meanwhile: {account}",
+                hint="look at the screen, and type the rest again",
+            )
 
     def _strike(self, each: Stroke) -> None:
         shift = each.shift
@@ -110,4 +151,4 @@ class Keyboard:
                 f"the key with scancode {key_.scancode:#x} has no keysym",
                 hint="this VNC server takes no scancodes",
             )
-        self._send(event)
+        self._send(event, name_of(key_) if down else "")

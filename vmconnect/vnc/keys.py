@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vmconnect.errors import TargetError
 
-__all__ = ["NAMED", "SHIFT", "Key", "Stroke", "key", "stroke"]
+__all__ = ["NAMED", "SHIFT", "Key", "Stroke", "key", "name_of", "stroke"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Stroke:
 
 
 _LAST_LATIN_1 = 0xFF
+_LAST_CHARACTER = 0x10FFFF
 _UNICODE_KEYSYM = 0x0100_0000
 
 SHIFT = Key(0xFFE1, 0x2A)
@@ -79,6 +80,8 @@ NAMED: dict[str, Key] = {
         for digit, scancode in enumerate(bytes.fromhex("524f50514b4c4d474849"))
     },
 }
+
+_NAMES = {named.keysym: name for name, named in NAMED.items()}
 
 _ALIASES = {
     "escape": "esc",
@@ -153,3 +156,14 @@ def key(name: str | Key) -> Key:
     if found == Key():
         raise TargetError(f"no key is called {name!r}", hint="keys are " + ", ".join(NAMED))
     return found
+
+
+def name_of(pressed: Key) -> str:
+    """Return what `key` takes for that key: a character where it types one, else its name."""
+    keysym = pressed.keysym
+    if keysym in _NAMES:
+        return _NAMES[keysym]
+    point = keysym & ~_UNICODE_KEYSYM if keysym > _LAST_LATIN_1 else keysym
+    if 0x20 < point <= _LAST_CHARACTER and (keysym <= _LAST_LATIN_1 or keysym & _UNICODE_KEYSYM):
+        return chr(point)
+    return f"scancode {pressed.scancode:#x}" if pressed.scancode else f"keysym {keysym:#x}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from vmconnect.errors import TargetError
 from vmconnect.vnc import messages
 from vmconnect.vnc.engine import Engine
+from vmconnect.vnc.sender import Sender
 
 __all__ = ["Button", "Mouse"]
 
@@ -30,6 +32,10 @@ def _button(name: Button) -> int:
     return number
 
 
+def _names(mask: int) -> str:
+    return " and ".join(name for name, number in _BUTTONS.items() if mask & 1 << (number - 1))
+
+
 class Mouse:
     """Moves a machine's pointer and presses its buttons; for any thread.
 
@@ -38,7 +44,7 @@ class Mouse:
     way from the position before, and `move_by` is the honest call.
     """
 
-    def __init__(self, engine: Engine, send: Callable[[bytes], None]):
+    def __init__(self, engine: Engine, send: Sender):
         self._engine = engine
         self._send = send
         self._lock = threading.RLock()
@@ -81,7 +87,7 @@ class Mouse:
         bit = 1 << (_button(button) - 1)
         with self._lock:
             self._mask |= bit
-            self._event(0, 0)
+            self._event(0, 0, f"{_names(bit)} button")
 
     def up(self, button: Button = "left") -> None:
         """Let go of a button."""
@@ -110,11 +116,24 @@ class Mouse:
                 self._mask = 0
                 self._event(0, 0)
 
+    def forget(self) -> tuple[str, ...]:
+        """Take note that the connection is lost; return the names of the buttons it let go."""
+        with self._lock:
+            held, self._mask = self._mask, 0
+        return (f"{_names(held)} button",) if held else ()
+
+    @contextlib.contextmanager
+    def moving(self, engine: Engine) -> Iterator[None]:
+        """Speak to another engine after a ``with`` block, in which nothing is sent."""
+        with self._lock:
+            yield
+            self._engine = engine
+
     def _turn(self, button: int, steps: int) -> None:
         bit = 1 << (button - 1)
         for _ in range(steps):
             self._mask |= bit
-            self._event(0, 0)
+            self._event(0, 0, "wheel")
             self._mask &= ~bit
             self._event(0, 0)
 
@@ -128,11 +147,11 @@ class Mouse:
             if not dx and not dy:
                 return
 
-    def _event(self, dx: int, dy: int) -> None:
+    def _event(self, dx: int, dy: int, what: str = "") -> None:
         place = (self._x, self._y) if self._engine.absolute else (_NO_MOTION + dx, _NO_MOTION + dy)
         # A server without the extension hears nothing of the buttons that it does not know.
         if self._mask > _PLAIN_BUTTONS and self._engine.extended_buttons:
             event = messages.extended_pointer_event(self._mask, *place)
         else:
             event = messages.pointer_event(self._mask & _PLAIN_BUTTONS, *place)
-        self._send(event)
+        self._send(event, what)

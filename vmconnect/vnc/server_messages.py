@@ -34,6 +34,7 @@ def _framebuffer_update(engine: Engine) -> Reading[None]:
         # Every update gets a request, even one that holds no pixels: some servers count it as
         # their answer and would never send another.
         engine.request_update()
+    corner = engine.corner() if engine.asked else None
     framebuffer.begin_update()
     rectangles = 0
     while engine.rectangles_left:
@@ -47,6 +48,10 @@ def _framebuffer_update(engine: Engine) -> Reading[None]:
             rectangles += 1
             engine.rectangles_left -= 1
     areas = engine.damage.take()
+    if corner is not None and areas and engine.is_corner(areas):
+        engine.asked -= 1
+        if np.array_equal(corner, engine.corner()):
+            areas = ()  # Nobody is told of what came only because we asked.
     framebuffer.end_update(drawn=bool(areas))
     if areas:
         engine.emit(UpdateDone(areas, rectangles, framebuffer.generation))

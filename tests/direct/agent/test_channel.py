@@ -9,8 +9,9 @@ import pytest
 
 from tests.direct.agent.played import Played, played
 from vmconnect.deadline import Deadline
+from vmconnect.direct.agent import GuestAgent
 from vmconnect.direct.agent import channel as module
-from vmconnect.errors import AgentError, ConnectionLostError, DeadlineError
+from vmconnect.errors import AgentError, ConnectionLostError, DeadlineError, GuestError
 
 SOON, LONG = 0.2, 30.0
 
@@ -138,3 +139,102 @@ def test_who_waits_for_its_turn_has_a_deadline() -> None:
             channel.exchange("quick", {}, Deadline(SOON))
         done.set()
         assert first.result() == {"return": "at last"}
+
+
+def test_a_reply_that_comes_twice_is_no_answer_to_the_next() -> None:
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        while True:
+            request = agent.request()
+            reply = {"return": request["execute"], "id": request["id"]}
+            agent.reply(reply)
+            agent.reply(reply)
+
+    with played(script) as channel:
+        for command in ("one", "two", "three"):
+            reply = channel.exchange(command, {}, Deadline(LONG))
+            assert reply["return"] == command
+
+
+def test_what_has_no_number_is_not_ours_where_others_have() -> None:
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        while True:
+            request = agent.request()
+            agent.reply({"return": request["execute"], "id": request["id"]})
+            agent.reply({"error": {"class": "GenericError", "desc": "JSON parse error, stray"}})
+
+    with played(script) as channel:
+        for command in ("one", "two", "three"):
+            assert channel.exchange(command, {}, Deadline(LONG))["return"] == command
+
+
+def test_agents_of_old_are_asked_without_numbers() -> None:
+    heard: list[tuple[str, bool]] = []
+
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        while True:
+            request = agent.request()
+            heard.append((request["execute"], "id" in request))
+            if "id" in request:
+                words = "QMP input object member 'id' is unexpected"
+                agent.reply({"error": {"class": "GenericError", "desc": words}})
+            else:
+                agent.reply({"return": request["execute"]})
+
+    with played(script) as channel:
+        for command in ("one", "two"):
+            assert channel.exchange(command, {}, Deadline(LONG)) == {"return": command}
+    assert heard == [("one", True), ("one", False), ("two", False)]
+
+
+def test_orders_are_answered_only_if_they_fail() -> None:
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        while True:
+            request = agent.request()
+            if request["execute"] == "guest-sync-delimited":
+                agent.send(b"\xff")
+                agent.reply({"return": request["arguments"]["id"]})
+            elif request["execute"] == "guest-fails":
+                agent.reply({"error": {"class": "GenericError", "desc": "no"}})
+            elif request["execute"] != "guest-obeys":
+                agent.reply({"return": request["execute"], "id": request.get("id")})
+
+    with played(script) as channel:
+        assert channel.order("guest-obeys", {}, Deadline(LONG)) is None
+        failed = channel.order("guest-fails", {}, Deadline(LONG))
+        assert failed == {"error": {"class": "GenericError", "desc": "no"}}
+        assert channel.order("guest-obeys", {}, Deadline(LONG)) is None
+        assert channel.exchange("next", {}, Deadline(LONG))["return"] == "next"
+
+
+def test_a_shutdown_that_ends_shutdown_too_has_begun() -> None:
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        for words in ("child process has terminated abnormally", "child process has failed"):
+            request = agent.request()
+            assert request["execute"] == "guest-ping"
+            agent.reply({"return": {}, "id": request["id"]})
+            request = agent.request()
+            error = {"class": "GenericError", "desc": words}
+            agent.reply({"error": error, "id": request["id"]})
+            agent.send(b"\xff")
+            agent.reply({"return": agent.sync()})
+
+    with played(script) as channel:
+        GuestAgent(channel, "web01").shut_down()
+        with pytest.raises(GuestError, match="has failed"):
+            GuestAgent(channel, "web01").shut_down()
+
+
+def test_who_goes_to_do_as_ordered_says_no_more() -> None:
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        assert agent.request()["execute"] == "guest-ping"
+        agent.reply({"return": {}})
+        assert agent.request()["execute"] == "guest-shutdown"
+
+    with played(script) as channel:
+        GuestAgent(channel, "web01").shut_down("reboot")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.direct.agent.test_protocol import JSON
 from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoMachine
-from vmconnect.direct.agent import GuestAgent
+from vmconnect.direct.agent import GuestAgent, GuestFile
 from vmconnect.errors import (
     AgentError,
     DeadlineError,
@@ -44,7 +44,7 @@ def test_who_answers(agent: GuestAgent) -> None:
     system = agent.os_info()
     assert (system.id, system.name) == ("vmconnect-demo", "vmconnect demo")
     assert system.machine == "x86_64"
-    with pytest.raises(UnsupportedError, match="does not permit guest-no-such"):
+    with pytest.raises(UnsupportedError, match="has no guest-no-such"):
         agent.execute("guest-no-such")
 
 
@@ -65,9 +65,8 @@ def test_commands_run(agent: GuestAgent) -> None:
     assert (result.exit_code, result.signal) == (3, None)
     assert (result.stdout, result.stderr) == (b"in \xff", b"err\n")
     assert agent.run(["sh", "-c", "kill -KILL $$"]).signal == "KILL"
-    with pytest.raises(GuestError, match="guest-exec"):
-        agent.run(["/no/such/program"])
-    with pytest.raises(DeadlineError):
+    assert agent.run(["/no/such/program"]).exit_code == 127
+    with pytest.raises(DeadlineError, match="was ended"):
         agent.run(["sleep", "60"], timeout=0.3)
     agent.ping()
 
@@ -89,7 +88,7 @@ def test_authorized_keys(agent: GuestAgent) -> None:
 def test_the_clock_and_its_zone(agent: GuestAgent) -> None:
     there = int(agent.run(["date", "+%s"]).stdout)
     assert abs(agent.time() - there) < WAIT
-    assert agent.utc_offset() == 0
+    assert agent.time_zone().offset_s == 0
 
 
 @pytest.mark.guest
@@ -98,6 +97,20 @@ def test_the_guest_s_host_key_is_the_one_that_its_server_shows(demo_machine: Dem
     assert told_host_keys(machine, Deadline(WAIT)) == [
         HostKey.from_line(demo_machine.image.host_key)
     ]
+
+
+@pytest.mark.guest
+def test_a_guest_shuts_itself_down(fresh_machine: type[DemoMachine]) -> None:
+    with fresh_machine.start("agent-off") as machine:
+        session = connect(machine.name)
+        with session, open_agent(session.machine, WAIT) as agent:
+            with pytest.raises(GuestError, match="refused guest-shutdown"):
+                agent.order("guest-shutdown", mode="sideways")
+            agent.ping()
+            assert machine.running
+            agent.shut_down()
+        machine.wait(WAIT)
+        assert not machine.running
 
 
 class Hostile:
@@ -111,6 +124,8 @@ class Hostile:
     ) -> dict[str, Any]:
         return self._reply
 
+    order = exchange
+
     def close(self) -> None:
         pass
 
@@ -120,7 +135,23 @@ COMMANDS: list[Callable[[GuestAgent], object]] = [
     GuestAgent.info,
     GuestAgent.os_info,
     GuestAgent.time,
-    GuestAgent.utc_offset,
+    GuestAgent.time_zone,
+    GuestAgent.host_name,
+    GuestAgent.users,
+    GuestAgent.interfaces,
+    GuestAgent.file_systems,
+    GuestAgent.disks,
+    GuestAgent.processors,
+    GuestAgent.freeze_status,
+    GuestAgent.freeze,
+    GuestAgent.thaw,
+    GuestAgent.shut_down,
+    GuestAgent.suspend,
+    lambda agent: agent.set_time(1.5),
+    lambda agent: agent.set_password("ann", "x"),
+    lambda agent: agent.run(["x"], stdout=print, env={"A": "b"}, timeout=0.01),
+    lambda agent: agent.powershell("Get-Process", timeout=0.01),
+    lambda agent: agent.get("/x", "/no/such/directory/x", timeout=0.05),
     lambda agent: agent.read_file("/x", limit=1000, timeout=0.05),
     lambda agent: agent.authorized_keys("ann"),
     lambda agent: agent.run(["x"], timeout=0.01),
@@ -142,9 +173,28 @@ ANSWERS = st.fixed_dictionaries(
         "out-data": JSON,
         "id": JSON,
         "pretty-name": JSON,
+        "name": JSON,
+        "hardware-address": JSON,
+        "ip-addresses": JSON
+        | st.lists(
+            st.fixed_dictionaries(
+                {"ip-address": JSON | st.just("10.0.0.1"), "prefix": JSON | st.integers(0, 200)}
+            ),
+            max_size=3,
+        ),
+        "disk": JSON | st.lists(st.fixed_dictionaries({"dev": JSON}), max_size=3),
+        "total-bytes": JSON,
+        "dependencies": JSON | st.lists(st.text(max_size=3), max_size=3),
+        "address": JSON | st.fixed_dictionaries({"bus-type": JSON}),
+        "logical-id": JSON,
+        "login-time": JSON | st.floats(),
+        "host-name": JSON,
+        "position": JSON,
     },
 )
-REPLIES = st.fixed_dictionaries({"return": JSON | ANSWERS}) | st.fixed_dictionaries({"error": JSON})
+REPLIES = st.fixed_dictionaries(
+    {"return": JSON | ANSWERS | st.lists(ANSWERS, max_size=3)}
+) | st.fixed_dictionaries({"error": JSON})
 
 
 @given(reply=REPLIES, command=st.sampled_from(COMMANDS))
@@ -169,10 +219,16 @@ def test_numbers_past_all_bounds() -> None:
             GuestAgent(Hostile({"return": number}), "web01").time()
 
 
+def test_lists_past_all_bounds() -> None:
+    for question in (GuestAgent.interfaces, GuestAgent.users, GuestAgent.disks):
+        with pytest.raises(AgentError, match="senseless"):
+            question(GuestAgent(Hostile({"return": [{}] * 5000}), "web01"))
+
+
 def test_more_than_was_asked_for_is_refused() -> None:
-    reply = {"return": {"buf-b64": "QUJD" * (1 << 16), "eof": True}}
+    reply = {"return": {"buf-b64": "QUJD" * (1 << 17), "eof": True}}
     with pytest.raises(AgentError, match="instead of"):
-        GuestAgent(Hostile(reply), "web01").read_file("/x", limit=1 << 30)
+        GuestFile(GuestAgent(Hostile(reply), "web01"), "/x", 7).read()
     keys = {"return": {"keys": ["x"] * 5000}}
     with pytest.raises(AgentError, match="senseless"):
         GuestAgent(Hostile(keys), "web01").authorized_keys("ann")

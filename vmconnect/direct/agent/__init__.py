@@ -1,11 +1,13 @@
-"""The QEMU guest agent: a few requests to a guest, with no login and no network.
+"""The QEMU guest agent: programs, files and facts of a guest, with no login and no network.
 
-`AgentParser`, `encode_request`, `encode_sync`
-    the protocol, sans-I/O: lines of JSON, and how to find their beginning again
+`GuestAgent`
+    the commands; `AgentQuestions` are those that only ask
+`GuestFile`, `PowerShellResult`, and what `facts` has
+    what they give
 `AgentChannel`, `StreamChannel`
     what carries requests: a virtio-serial port's socket here, a hypervisor elsewhere
-`GuestAgent`
-    the commands
+`AgentParser`, `encode_request`, `encode_sync`
+    the protocol, sans-I/O: lines of JSON, and how to find their beginning again
 `temporary_key`
     a way in through the agent: an SSH key of ours, for the time of a login
 
@@ -13,16 +15,36 @@ Who is on the other side runs in the guest, and may be anybody.
 """
 
 from vmconnect.direct.agent.channel import AgentChannel, StreamChannel
-from vmconnect.direct.agent.guest_agent import AgentInfo, GuestAgent, OsInfo
+from vmconnect.direct.agent.facts import (
+    AgentInfo,
+    Disk,
+    FileSystem,
+    Interface,
+    LoggedInUser,
+    OsInfo,
+    Processor,
+    TimeZone,
+)
+from vmconnect.direct.agent.file import GuestFile
+from vmconnect.direct.agent.guest_agent import GuestAgent
+from vmconnect.direct.agent.powershell import PowerShellResult
 from vmconnect.direct.agent.protocol import AgentParser, encode_request, encode_sync
 
 __all__ = [
     "AgentChannel",
     "AgentInfo",
     "AgentParser",
+    "Disk",
+    "FileSystem",
     "GuestAgent",
+    "GuestFile",
+    "Interface",
+    "LoggedInUser",
     "OsInfo",
+    "PowerShellResult",
+    "Processor",
     "StreamChannel",
+    "TimeZone",
     "encode_request",
     "encode_sync",
 ]

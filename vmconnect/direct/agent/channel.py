@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from vmconnect.deadline import Deadline
@@ -12,10 +14,11 @@ from vmconnect.direct.agent.protocol import (
     AgentParser,
     Reply,
     Synced,
+    encode_mark,
     encode_request,
     encode_sync,
 )
-from vmconnect.errors import AgentError, ConnectionLostError, DeadlineError
+from vmconnect.errors import AgentError, ConnectionLostError, DeadlineError, UnsupportedError
 from vmconnect.streams import Stream
 
 __all__ = ["AgentChannel", "StreamChannel"]
@@ -39,6 +42,14 @@ class AgentChannel(Protocol):
         Raises DeadlineError when none comes, ConnectionLostError, AgentError.
         """
 
+    def order(
+        self, command: str, arguments: dict[str, Any], deadline: Deadline
+    ) -> dict[str, Any] | None:
+        """Send a request that has a reply only if it fails; return that, None if it did not.
+
+        Raises as `exchange`; DeadlineError also if the guest has gone to do it.
+        """
+
     def close(self) -> None:
         """Leave the channel to the next."""
 
@@ -56,6 +67,9 @@ class StreamChannel:
         self._parser = AgentParser()
         self._replies: deque[Reply | Synced] = deque()
         self._synchronised = False
+        # Whether requests have an id, and whether this agent gives it back, as far as is known.
+        self._numbers = True
+        self._echoes = False
         self._turn = threading.Lock()
 
     def exchange(
@@ -66,6 +80,36 @@ class StreamChannel:
         After one that had no reply the channel is synchronised before the next, so that a late
         reply is nobody else's.
         """
+        with self._turns(deadline):
+            reply = self._ask(command, arguments, deadline)
+            if self._numbers and reply.refuses_number:
+                self._numbers = False
+                reply = self._ask(command, arguments, deadline)
+            self._synchronised = True
+            return reply.content
+
+    def order(
+        self, command: str, arguments: dict[str, Any], deadline: Deadline
+    ) -> dict[str, Any] | None:
+        """Send a request that is answered only if it fails, and return that answer, else None.
+
+        What is asked behind it is answered after it: so None is known, not waited for.
+        """
+        with self._turns(deadline):
+            reply = self._tell(command, arguments, deadline)
+            if reply is not None and self._numbers and reply.refuses_number:
+                self._numbers = False
+                reply = self._tell(command, arguments, deadline)
+            self._synchronised = True
+            return None if reply is None else reply.content
+
+    def close(self) -> None:
+        """Leave the channel to the next."""
+        self._stream.close()
+
+    @contextlib.contextmanager
+    def _turns(self, deadline: Deadline) -> Iterator[None]:
+        """Have the channel to ourselves for a ``with`` block, synchronised at its beginning."""
         left = deadline.remaining()
         if not self._turn.acquire(timeout=-1 if left is None else left):
             raise DeadlineError("the guest agent is busy with another", machine=self.machine)
@@ -74,19 +118,41 @@ class StreamChannel:
                 self._synchronise(deadline)
             # Until the reply is there the next one in line is not the next request's.
             self._synchronised = False
-            self._send(encode_request(command, arguments), deadline)
-            while not isinstance(reply := self._next(deadline, f"answer {command}"), Reply):
-                pass  # The reply to an earlier try to synchronise.
-            self._synchronised = True
-            return reply.content
-        except (AgentError, ConnectionLostError) as error:
+            yield
+        except (AgentError, ConnectionLostError, UnsupportedError) as error:
             raise error.with_machine(self.machine) from error.__cause__
         finally:
             self._turn.release()
 
-    def close(self) -> None:
-        """Leave the channel to the next."""
-        self._stream.close()
+    def _ask(self, command: str, arguments: dict[str, Any], deadline: Deadline) -> Reply:
+        """Send a request and return its own reply, whatever others come before."""
+        number = secrets.randbits(_NUMBER_BITS) if self._numbers else None
+        self._send(encode_request(command, arguments, number), deadline)
+        while True:
+            reply = self._next(deadline, f"answer {command}")
+            # A Synced is the reply to an earlier try to synchronise.
+            if isinstance(reply, Reply) and self._is_to(number, reply):
+                return reply
+
+    def _tell(self, command: str, arguments: dict[str, Any], deadline: Deadline) -> Reply | None:
+        """Send a request and return its reply, None if what was asked behind it is answered."""
+        number = secrets.randbits(_NUMBER_BITS) if self._numbers else None
+        mark = secrets.randbits(_NUMBER_BITS)
+        request = encode_request(command, arguments, number) + encode_mark(mark)
+        self._send(request, deadline)
+        answer: Reply | None = None
+        while True:
+            reply = self._next(deadline, f"do {command}")
+            if isinstance(reply, Reply):
+                answer = reply if self._is_to(number, reply) else answer
+            elif reply.number == mark:
+                return answer
+
+    def _is_to(self, number: int | None, reply: Reply) -> bool:
+        """Return whether it is the reply to the request with that number."""
+        if number is not None and reply.number == number:
+            self._echoes = True
+        return reply.number == number or (reply.number is None and not self._echoes)
 
     def _synchronise(self, deadline: Deadline) -> None:
         """Return when the last thing that was asked has been answered."""

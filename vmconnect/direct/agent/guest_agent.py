@@ -1,59 +1,37 @@
-"""The guest agent's commands (QEMU qga/qapi-schema.json).
-
-Whatever the guest says is checked for its shape, and bounded; what it says may still be a lie.
-"""
+"""The guest agent's commands (QEMU qga/qapi-schema.json)."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
 
 from vmconnect.deadline import Deadline
-from vmconnect.direct.agent.channel import AgentChannel
+from vmconnect.direct.agent.answer import Answer
+from vmconnect.direct.agent.copying import download, upload
+from vmconnect.direct.agent.file import GuestFile
+from vmconnect.direct.agent.freezing import freeze, freeze_status, thaw
+from vmconnect.direct.agent.powershell import PowerShellResult, Script
+from vmconnect.direct.agent.questions import AgentQuestions, Timeout
+from vmconnect.direct.agent.run import Sink, run
 from vmconnect.direct.result import Result
-from vmconnect.errors import AgentError, GuestError, UnsupportedError, VmconnectError
+from vmconnect.errors import GuestError, UnsupportedError, VmconnectError
+from vmconnect.progress import Progress, Silent
+from vmconnect.secret import Secret, forget_frames
 
-__all__ = ["AgentInfo", "GuestAgent", "OsInfo"]
-
-T = TypeVar("T")
+__all__ = ["GuestAgent"]
 
 _TIMEOUT = 10.0
-_READ_BYTES = 1 << 16
-_REASON_CHARACTERS = 300
-_TEXT_CHARACTERS = 256
-_MOST_KEYS = 4096
-_DAY_SECONDS = 86400
-# qemu-ga keeps no more of each of a command's outputs, and tells that there was more.
-_OUTPUT_BYTES = 16 << 20
-_POLL_SECONDS = (0.01, 0.02, 0.05, 0.1)
+# What takes the guest's programs, or all of its disks.
+_SLOW = 60.0
+# What the agent says of a shutdown(8) that was killed: by the shutdown, with all other programs.
+_ENDED_TOO = "terminated abnormally"
 
 
-@dataclass(frozen=True, slots=True)
-class AgentInfo:
-    """Which agent answers: its version, and the commands that it has and permits."""
-
-    version: str
-    commands: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class OsInfo:
-    """The guest's operating system, as its os-release(5) has it; empty where it does not tell."""
-
-    id: str
-    name: str
-    version: str
-    kernel: str
-    machine: str
-
-
-class GuestAgent:
+class GuestAgent(AgentQuestions):
     """One guest's agent. It is as root there, and asks nobody who we are.
 
     Every command takes a deadline, and raises GuestError when the agent refuses, UnsupportedError
@@ -61,230 +39,248 @@ class GuestAgent:
     need not be running), ConnectionLostError, and AgentError when it breaks its protocol.
     """
 
-    def __init__(self, channel: AgentChannel, machine: str):
-        """Take over ``channel``; ``machine`` is for errors."""
-        self.machine = machine
-        self._channel = channel
+    _holds_still = False
 
-    def execute(
-        self, command: str, *, timeout: Deadline | float | None = _TIMEOUT, **arguments: Any
-    ) -> Any:
-        """Run any command and return its answer; underscores in arguments become hyphens."""
-        named = {key.replace("_", "-"): value for key, value in arguments.items()}
-        reply = self._channel.exchange(command, named, Deadline.of(timeout))
-        if "return" in reply:
-            return reply["return"]
-        raise self._refusal(command, reply.get("error"))
-
-    def ping(self, timeout: Deadline | float | None = _TIMEOUT) -> None:
-        """Return if the agent answers."""
-        self.execute("guest-ping", timeout=timeout)
-
-    def info(self, timeout: Deadline | float | None = _TIMEOUT) -> AgentInfo:
-        """Return which agent it is, and what it can."""
-        answer = _shaped(self.execute("guest-info", timeout=timeout), dict, "guest-info")
-        commands = _shaped(answer.get("supported_commands", []), list, "guest-info")
-        return AgentInfo(
-            _text(answer.get("version")),
-            frozenset(
-                _text(each.get("name"))
-                for each in commands
-                if isinstance(each, dict) and each.get("enabled")
-            ),
-        )
-
-    def os_info(self, timeout: Deadline | float | None = _TIMEOUT) -> OsInfo:
-        """Return what the guest runs."""
-        command = "guest-get-osinfo"
-        answer = _shaped(self.execute(command, timeout=timeout), dict, command)
-        return OsInfo(
-            id=_text(answer.get("id")),
-            name=_text(answer.get("pretty-name") or answer.get("name")),
-            version=_text(answer.get("version-id")),
-            kernel=_text(answer.get("kernel-release")),
-            machine=_text(answer.get("machine")),
-        )
-
-    def time(self, timeout: Deadline | float | None = _TIMEOUT) -> float:
-        """Return the guest's clock, in seconds since 1970, UTC."""
-        nanoseconds = self.execute("guest-get-time", timeout=timeout)
-        return _number(nanoseconds, 1 << 63, "guest-get-time") / 1e9
-
-    def utc_offset(self, timeout: Deadline | float | None = _TIMEOUT) -> int:
-        """Return how many seconds the guest's time zone is now before UTC."""
-        command = "guest-get-timezone"
-        answer = _shaped(self.execute(command, timeout=timeout), dict, command)
-        return _number(answer.get("offset"), _DAY_SECONDS, command)
-
-    def read_file(
-        self, path: str, *, limit: int, timeout: Deadline | float | None = _TIMEOUT
-    ) -> bytes:
-        """Return a file of the guest's; GuestError also if it has more than ``limit`` bytes."""
-        deadline = Deadline.of(timeout)
-        handle = self.execute("guest-file-open", path=path, mode="r", timeout=deadline)
-        data = bytearray()
-        try:
-            while True:
-                answer = _shaped(
-                    self.execute(
-                        "guest-file-read", handle=handle, count=_READ_BYTES, timeout=deadline
-                    ),
-                    dict,
-                    "guest-file-read",
-                )
-                chunk = self._bytes(answer.get("buf-b64"), _READ_BYTES)
-                data += chunk
-                if len(data) > limit:
-                    raise GuestError(f"{path} has more than {limit} bytes", machine=self.machine)
-                if answer.get("eof") or not chunk:
-                    return bytes(data)
-        finally:
-            with contextlib.suppress(VmconnectError):
-                self.execute("guest-file-close", handle=handle, timeout=deadline)
-
-    def authorized_keys(
-        self, user: str, timeout: Deadline | float | None = _TIMEOUT
-    ) -> tuple[str, ...]:
-        """Return the lines of the user's ``~/.ssh/authorized_keys`` that are no comments.
-
-        GuestError if there is no such file, or user.
-        """
-        command = "guest-ssh-get-authorized-keys"
-        answer = _shaped(self.execute(command, username=user, timeout=timeout), dict, command)
-        keys = _shaped(answer.get("keys"), list, command)
-        if len(keys) > _MOST_KEYS or not all(isinstance(each, str) for each in keys):
-            raise AgentError(f"a senseless answer to {command}", machine=self.machine)
-        return tuple(keys)
-
-    def add_authorized_keys(
-        self, user: str, keys: Sequence[str], timeout: Deadline | float | None = _TIMEOUT
-    ) -> None:
-        """Add lines to the user's ``~/.ssh/authorized_keys``, which is made if need be."""
-        self.execute("guest-ssh-add-authorized-keys", username=user, keys=[*keys], timeout=timeout)
-
-    def remove_authorized_keys(
-        self, user: str, keys: Sequence[str], timeout: Deadline | float | None = _TIMEOUT
-    ) -> None:
-        """Remove lines from there; those that are not there do no harm."""
-        self.execute(
-            "guest-ssh-remove-authorized-keys", username=user, keys=[*keys], timeout=timeout
-        )
+    # Programs.
 
     def run(
         self,
         argv: Sequence[str],
         *,
-        stdin: bytes | None = None,
-        timeout: Deadline | float | None = 30.0,
+        stdin: bytes | Iterable[bytes] | None = None,
+        stdout: Sink | None = None,
+        stderr: Sink | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout: Timeout = 30.0,
     ) -> Result:
         """Run a program as the agent's user, root, and return what it gave.
 
-        Its output is kept by the guest, up to 16 MiB of each stream; GuestError if it was more.
-        The deadline ends our waiting for the program, not the program.
+        Without sinks its output is kept by the guest, up to 16 MiB of each stream: GuestError if it
+        was more. With one for either, ``stdout`` and ``stderr`` take bytes as they come, of any
+        number, by way of a file in the guest; in Windows they come at the end, and are limited as
+        without. ``stdin`` is there in whole before the program starts. ``env`` is added to the
+        agent's own environment. A program that is not found gives exit code 127, one that cannot be
+        executed 126.
+
+        After ``timeout``, or when this is interrupted, the program is ended with its children, and
+        DeadlineError says if that cannot be told. Raises CommandLostError when the agent starts
+        anew meanwhile, or falls silent for a minute: it is never run again by itself.
         """
-        deadline, started = Deadline.of(timeout), time.perf_counter()
-        more = {} if stdin is None else {"input_data": base64.b64encode(stdin).decode()}
-        answer = self.execute(
-            "guest-exec",
-            path=argv[0],
-            arg=[*argv[1:]],
-            capture_output=True,
-            timeout=deadline,
-            **more,
-        )
-        pid = _number(_shaped(answer, dict, "guest-exec").get("pid"), 1 << 63, "guest-exec")
-        status = self._exited(pid, deadline)
-        if status.get("out-truncated") or status.get("err-truncated"):
-            raise GuestError(
-                f"{argv[0]} wrote more than the guest agent keeps", machine=self.machine
+        started = time.perf_counter()
+        with self.operations.doing("run", argv=tuple(argv)) as operation:
+            status, out, err = run(
+                self, argv, stdin, (stdout, stderr), env, cwd, Deadline.of(timeout)
             )
-        code, signal = status.get("exitcode"), status.get("signal")
+            operation.received = len(out) + len(err)
+            operation.details |= {"exit_code": status.exit_code, "signal": status.signal}
         return Result(
             argv=tuple(argv),
-            exit_code=code if type(code) is int and signal is None else None,
-            signal=_signal_name(signal) if type(signal) is int else None,
-            stdout=self._bytes(status.get("out-data"), _OUTPUT_BYTES),
-            stderr=self._bytes(status.get("err-data"), _OUTPUT_BYTES),
+            exit_code=status.exit_code,
+            signal=status.signal,
+            stdout=out,
+            stderr=err,
             seconds=time.perf_counter() - started,
         )
 
-    def close(self) -> None:
-        """Leave the agent to the next."""
-        self._channel.close()
-
-    def _exited(self, pid: int, deadline: Deadline) -> dict[str, Any]:
-        """Wait for a program's end and return its status."""
-        attempt = 0
-        while True:
-            answer = self.execute("guest-exec-status", pid=pid, timeout=deadline)
-            status = _shaped(answer, dict, "guest-exec-status")
-            if status.get("exited"):
-                return status
-            pause = _POLL_SECONDS[min(attempt, len(_POLL_SECONDS) - 1)]
-            attempt += 1
-            time.sleep(deadline.remaining(at_most=pause) or 0)
-            deadline.check("waiting for the guest agent's command")
-
-    def _bytes(self, encoded: Any, most: int) -> bytes:
-        """Return what a Base64 text holds; AgentError if it is none, or more than was asked for."""
-        if encoded is None:
-            return b""
-        try:
-            data = base64.b64decode(_shaped(encoded, str, "a request for bytes"), validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise AgentError("no Base64 where it should be", machine=self.machine) from error
-        if len(data) > most:
-            raise AgentError(f"{len(data)} bytes instead of {most}", machine=self.machine)
-        return data
-
-    def _refusal(self, command: str, error: Any) -> VmconnectError:
-        if not isinstance(error, dict):
-            return AgentError(f"an answer to {command} that is none", machine=self.machine)
-        reason = _text(error.get("desc"), _REASON_CHARACTERS)
-        if error.get("class") == "CommandNotFound" or "has been disabled" in reason:
-            return UnsupportedError(
-                f"its guest agent does not permit {command}",
-                machine=self.machine,
-                hint="see --block-rpcs and --allow-rpcs in the guest's configuration of qemu-ga",
-            )
-        return GuestError(f"its guest agent refused {command}: {reason}", machine=self.machine)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
+    def powershell(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        script: str,
+        *,
+        depth: int = 4,
+        program: str = "powershell.exe",
+        timeout: Timeout = _SLOW,
+    ) -> PowerShellResult:
+        """Run a script of PowerShell's, and return the objects that it puts out.
+
+        ``depth`` is how deep objects within them are told (ConvertTo-Json); else as `run`.
+        """
+        ready = Script(script, depth)
+        result = self.run(ready.argv(program), stdin=ready.stdin, timeout=timeout)
+        return ready.read(result, self.machine)
+
+    # Files.
+
+    def open(self, path: str, mode: str = "rb", timeout: Timeout = _TIMEOUT) -> GuestFile:
+        """Open a file of the guest's; ``mode`` is fopen(3)'s.
+
+        New files may be written to by all (QEMU's doing): `put` makes them as they should be.
+        """
+        with self.operations.doing("open", remote=path, mode=mode):
+            return GuestFile.open(self, path, mode, Deadline.of(timeout))
+
+    def read_file(self, path: str, *, limit: int, timeout: Timeout = _TIMEOUT) -> bytes:
+        """Return a file of the guest's; GuestError also if it has more than ``limit`` bytes."""
+        deadline = Deadline.of(timeout)
+        data = bytearray()
+        with GuestFile.open(self, path, "rb", deadline) as file:
+            while chunk := file.read(timeout=deadline):
+                data += chunk
+                if len(data) > limit:
+                    raise GuestError(f"{path} has more than {limit} bytes", machine=self.machine)
+        return bytes(data)
+
+    def put(
+        self,
+        local: Path | str,
+        remote: str,
+        *,
+        progress: Progress | None = None,
+        timeout: Timeout = None,
+    ) -> int:
+        """Copy a file into the guest, with its permissions, and return its size in bytes.
+
+        It gets its name only when it is whole; what had it before is replaced at once. Raises
+        ResourceError for the local file, GuestError for the remote one.
+        """
+        with self.operations.doing("put", local=str(local), remote=remote) as operation:
+            operation.sent = upload(self, local, remote, progress or Silent(), Deadline.of(timeout))
+            return operation.sent
+
+    def get(
+        self,
+        remote: str,
+        local: Path | str,
+        *,
+        progress: Progress | None = None,
+        timeout: Timeout = None,
+    ) -> int:
+        """Copy a file out of the guest and return its size in bytes; else as `put`."""
+        with self.operations.doing("get", local=str(local), remote=remote) as operation:
+            operation.received = download(
+                self, remote, local, progress or Silent(), Deadline.of(timeout)
+            )
+            return operation.received
+
+    # Who may come in.
+
+    def set_password(
+        self,
+        user: str,
+        password: Secret | str,
+        *,
+        crypted: bool = False,
+        timeout: Timeout = _SLOW,
     ) -> None:
-        self.close()
+        """Set a user's password; ``crypted`` is one that is hashed already, as crypt(3) has it."""
+        password = Secret.of(password)
+        with self.operations.doing("set_password", user=user, crypted=crypted):
+            try:
+                self.execute(
+                    "guest-set-user-password",
+                    username=user,
+                    password=base64.b64encode(password.reveal().encode()).decode("ascii"),
+                    crypted=crypted,
+                    timeout=timeout,
+                )
+            except BaseException as error:
+                forget_frames(error)
+                raise
 
+    def authorized_keys(self, user: str, timeout: Timeout = _TIMEOUT) -> tuple[str, ...]:
+        """Return the lines of the user's ``~/.ssh/authorized_keys`` that are no comments.
 
-def _shaped(value: Any, kind: type[T], what: str) -> T:
-    """Return ``value`` if it is of that kind; AgentError if not."""
-    if not isinstance(value, kind):
-        raise AgentError(f"a senseless answer to {what}")
-    return value
+        GuestError if there is no such file, or user.
+        """
+        command = "guest-ssh-get-authorized-keys"
+        return Answer(self.execute(command, username=user, timeout=timeout), command).texts("keys")
 
+    def add_authorized_keys(
+        self, user: str, keys: Sequence[str], timeout: Timeout = _TIMEOUT
+    ) -> None:
+        """Add lines to the user's ``~/.ssh/authorized_keys``, which is made if need be."""
+        with self.operations.doing("add_keys", user=user, keys=len(keys)):
+            self.execute(
+                "guest-ssh-add-authorized-keys", username=user, keys=[*keys], timeout=timeout
+            )
 
-def _number(value: Any, below: int, what: str) -> int:
-    """Return an integer between -``below`` and ``below``; AgentError if it is none."""
-    if type(value) is not int or not -below < value < below:  # Python takes true for a 1.
-        raise AgentError(f"a senseless answer to {what}")
-    return value
+    def remove_authorized_keys(
+        self, user: str, keys: Sequence[str], timeout: Timeout = _TIMEOUT
+    ) -> None:
+        """Remove lines from there; those that are not there do no harm."""
+        with self.operations.doing("remove_keys", user=user, keys=len(keys)):
+            self.execute(
+                "guest-ssh-remove-authorized-keys", username=user, keys=[*keys], timeout=timeout
+            )
 
+    # Its clock.
 
-def _text(value: Any, most: int = _TEXT_CHARACTERS) -> str:
-    """Return what may be shown of a text of the guest's."""
-    text = value[:most] if isinstance(value, str) else ""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    def set_time(self, seconds: float | None = None, timeout: Timeout = _SLOW) -> None:
+        """Set the guest's clock, to its hardware's time unless one is given (as after a pause)."""
+        more = {} if seconds is None else {"time": round(seconds * 1e9)}
+        with self.operations.doing("set_time", time=seconds):
+            self.execute("guest-set-time", timeout=timeout, **more)
 
+    # Its file systems, at rest.
 
-def _signal_name(number: int) -> str:
-    import signal
+    @contextlib.contextmanager
+    def frozen(
+        self, mountpoints: Sequence[str] | None = None, timeout: Timeout = _SLOW
+    ) -> Iterator[int]:
+        """Hold the guest's file systems still for a ``with`` block; gives how many are.
 
-    try:
-        return signal.Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        return str(number)
+        All, or those that are mounted there; ``timeout`` is to freeze them. What the guest has
+        told its programs to be on disk is there then, and what writes waits: be quick. They are
+        thawed whatever happens in the block. GuestError if that fails, as it does where some have
+        thawed before (Windows sees to that after ten seconds): they were not still all along.
+        """
+        try:
+            self._holds_still = True
+            count = self.freeze(mountpoints, timeout)
+        except (GuestError, UnsupportedError):
+            self._holds_still = False  # Then none is.
+            raise
+        except BaseException:
+            self.thaw()
+            raise
+        try:
+            yield count
+        except BaseException:
+            if self._holds_still:
+                self.thaw()
+            raise
+        if not self._holds_still or self.thaw() < count:
+            raise GuestError(
+                "some of its file systems thawed before they were told to", machine=self.machine
+            )
+
+    def freeze(self, mountpoints: Sequence[str] | None = None, timeout: Timeout = _SLOW) -> int:
+        """Freeze the guest's file systems until `thaw`, and return how many; see `frozen`."""
+        with self.operations.doing("freeze"):
+            return freeze(self, mountpoints, Deadline.of(timeout))
+
+    def thaw(self, timeout: Timeout = _SLOW) -> int:
+        """Thaw the guest's file systems, and return how many were frozen."""
+        with self.operations.doing("thaw"):
+            count = thaw(self, Deadline.of(timeout))
+        self._holds_still = False
+        return count
+
+    def freeze_status(self, timeout: Timeout = _TIMEOUT) -> Literal["frozen", "thawed"]:
+        """Return whether any file system is frozen by the agent."""
+        return freeze_status(self, Deadline.of(timeout))
+
+    # Its power.
+
+    def shut_down(self, mode: Literal["powerdown", "halt", "reboot"] = "powerdown") -> None:
+        """Have the guest shut itself down; returns when it has begun to."""
+        with self.operations.doing("shutdown", mode=mode):
+            self.ping()
+            try:
+                self.order("guest-shutdown", mode=mode)
+            except GuestError as error:
+                if _ENDED_TOO not in error.message:
+                    raise
+
+    def suspend(self, mode: Literal["ram", "disk", "hybrid"] = "ram") -> None:
+        """Have the guest suspend itself; returns when it has begun to."""
+        with self.operations.doing("suspend", mode=mode):
+            self.ping()
+            self.order(f"guest-suspend-{mode}")
+
+    def close(self) -> None:
+        """Leave the agent to the next; what is `frozen` is thawed before."""
+        if self._holds_still:
+            with contextlib.suppress(VmconnectError):
+                self.thaw(_TIMEOUT)
+        super().close()

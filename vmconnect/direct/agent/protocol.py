@@ -5,6 +5,9 @@ A request is a line of JSON with ``execute`` and ``arguments``; so is its reply,
 who uses it: what was asked by somebody who has gone is answered to the next. So one first asks for
 ``guest-sync-delimited`` with a number of one's own: its reply begins with the byte 0xFF, which is
 in no JSON, and what came before is another's.
+
+Agents of today give a request's ``id`` back with its reply, so that one which comes late, or twice,
+is known for what it is; those of old refuse a request that has one, unread.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from vmconnect.errors import AgentError
+from vmconnect.errors import AgentError, UnsupportedError
 
 __all__ = [
     "MAX_REPLY_BYTES",
@@ -21,6 +24,7 @@ __all__ = [
     "Reply",
     "Synced",
     "decode_reply",
+    "encode_mark",
     "encode_request",
     "encode_sync",
 ]
@@ -30,6 +34,7 @@ MAX_REPLY_BYTES = 64 << 20
 
 _SENTINEL = b"\xff"
 _SHOWN_BYTES = 40
+_UNEXPECTED_ID = "member 'id' is unexpected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,33 @@ class Reply:
 
     content: dict[str, Any]
 
+    @property
+    def number(self) -> Any:
+        """The ``id`` of the request that it answers; None where the agent gives none back."""
+        return self.content.get("id")
 
-def encode_request(command: str, arguments: dict[str, Any]) -> bytes:
-    """Return a request as it is sent."""
+    @property
+    def refuses_number(self) -> bool:
+        """Whether it is an agent's of old, to whom a request must have no ``id``."""
+        error = self.content.get("error")
+        return isinstance(error, dict) and _UNEXPECTED_ID in str(error.get("desc"))
+
+
+def encode_request(command: str, arguments: dict[str, Any], number: int | None = None) -> bytes:
+    """Return a request as it is sent; ``number`` is its ``id``.
+
+    Raises UnsupportedError for what is no Unicode, as a file's name may be: JSON has nothing else.
+    """
     request: dict[str, Any] = {"execute": command}
     if arguments:
         request["arguments"] = arguments
-    return json.dumps(request).encode() + b"\n"
+    if number is not None:
+        request["id"] = number
+    try:
+        return json.dumps(request, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        # Its own words, and its object, would show what may be a secret.
+        raise UnsupportedError("the guest agent takes no names that are not Unicode") from None
 
 
 def encode_sync(number: int) -> bytes:
@@ -60,7 +85,12 @@ def encode_sync(number: int) -> bytes:
     The 0xFF before it ends what somebody may have left half sent; the agent replies to that with
     an error, which is then among what came before.
     """
-    return _SENTINEL + encode_request("guest-sync-delimited", {"id": number})
+    return _SENTINEL + encode_mark(number)
+
+
+def encode_mark(number: int) -> bytes:
+    """Return the same request where nothing can have been left half sent."""
+    return encode_request("guest-sync-delimited", {"id": number})
 
 
 class AgentParser:

@@ -128,7 +128,7 @@ def _local_expiry(
     if version < _EXPIRY:
         return None
     try:
-        local = expires + timedelta(seconds=agent.utc_offset(deadline))
+        local = expires + timedelta(seconds=agent.time_zone(deadline).offset_s)
     except (UnsupportedError, GuestError, OverflowError):
         return None
     return local.strftime("%Y%m%d%H%M%S")

@@ -31,13 +31,15 @@ from vmconnect.errors import (
     VmconnectError,
 )
 from vmconnect.hypervisor.libvirt.address import LibvirtAddress
-from vmconnect.hypervisor.sockets import permission_hint
+from vmconnect.streams.permission import permission_hint
 
 __all__ = ["Connection", "load", "load_qemu", "translated"]
 
 T = TypeVar("T")
 
 _AGENT_REFUSED = "unable to execute QEMU agent command"
+# How libvirt says that its daemon is gone.
+_LOST = ("client socket is closed", "Cannot recv data", "Cannot write data", "End of file while")
 
 
 def load() -> Any:
@@ -107,7 +109,12 @@ class Connection:
             raise ClosedError(f"the connection to {self.address.uri} is closed")
         call = _Call(function)
         self._calls.put(call)
-        if not call.done.wait(deadline.remaining()):
+        with deadline.waking(call.done.set):
+            done = call.done.wait(deadline.remaining())
+        if deadline.cancelled:
+            self.close()  # It may be stuck; it closes when it can.
+            raise ClosedError(f"closed while {self.address.uri} was asked", machine=machine)
+        if not done:
             self.close()
             hint = "is it stuck? systemctl restart libvirtd (or virtqemud); its machines run on"
             if self.address.remote:
@@ -202,7 +209,6 @@ def translated(error: Any, address: LibvirtAddress) -> VmconnectError:
         # The agent's own word for it is not passed on, only what it says in English.
         unknown = "has not been found" in reason or "has been disabled" in reason
         kind = UnsupportedError if unknown else GuestError
-    lost = ("client socket is closed", "Connection reset by peer", "End of file while reading")
-    if any(words in reason for words in lost):
+    if any(words in reason for words in _LOST):
         kind = ConnectionLostError
     return kind(f"{address.uri}: {reason}")

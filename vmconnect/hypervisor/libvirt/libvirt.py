@@ -27,7 +27,7 @@ from vmconnect.hypervisor.libvirt.watch import LibvirtWatch
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
 from vmconnect.hypervisor.place import afar
-from vmconnect.hypervisor.watch import Watch
+from vmconnect.hypervisor.watch import MachineWatch, Watch
 from vmconnect.secret import Secret, forget_frames
 from vmconnect.streams import SocketStream, Stream
 
@@ -51,11 +51,17 @@ class Libvirt(Hypervisor):
 
     name = "libvirt"
     fields = frozenset({Capability.CONSOLE, Capability.GUEST, Capability.AGENT, Capability.SERIAL})
+    here_only = frozenset({Capability.OPEN_CONSOLE})
 
     def __init__(self, address: LibvirtAddress):
         self.address = address
         self._connection: Connection | None = None
         self._lock = threading.Lock()
+
+    @property
+    def far(self) -> bool:
+        """Whether it is on another host."""
+        return self.address.remote
 
     def __str__(self) -> str:
         """Return what it is called in a message."""
@@ -107,6 +113,19 @@ class Libvirt(Hypervisor):
             watch.close()
             raise
         return watch
+
+    def find_again(
+        self, machine: Machine, deadline: Deadline, *, elsewhere: bool = True
+    ) -> Machine | None:
+        """Return the domain with the same UUID; None if it is not defined any more."""
+        try:
+            return self.refresh(machine, deadline)
+        except MachineNotFoundError:
+            return None
+
+    def follow(self, machine: Machine, deadline: Deadline) -> Watch:
+        """Return a watch over one domain."""
+        return MachineWatch(LibvirtWatch(self.address, deadline), machine.identity)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Start the domain, from its managed save if it has one."""
@@ -248,6 +267,12 @@ class Libvirt(Hypervisor):
 
         Whoever may ask libvirt for it needs no VNC password.
         """
+        if self.far:
+            raise UnsupportedError(
+                "a console is handed over as a descriptor, which comes from no other host",
+                machine=machine.name,
+                hint="give the machine a VNC display that listens on a socket or a port",
+            )
 
         def open_graphics(domain: Any) -> int:
             place = read_domain(domain.XMLDesc(), self.address).graphics

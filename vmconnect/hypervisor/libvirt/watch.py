@@ -64,7 +64,11 @@ class LibvirtWatch(Watch):
         self._callbacks: list[int] = []
         self._address = address
         self._connection = Connection(address)
-        self._connection.call(self._register, deadline)
+        try:
+            self._connection.call(self._register, deadline)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def next(self, timeout: Deadline | float | None = None) -> MachineEvent:
         """Return the next event.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ __all__ = ["read_note"]
 _NOTE_BYTES = 64 << 10
 
 
-def read_note(path: Path) -> tuple[GuestNote, Endpoint | None]:
+def read_note(path: Path | str) -> tuple[GuestNote, Endpoint | None]:
     """Read the note beside a monitor; a missing or unreadable one says nothing."""
     try:
-        with path.open("rb") as file:
-            info = os.fstat(file.fileno())
+        # A FIFO must not hold us up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor)
+            info = os.fstat(descriptor)
             # A note names a private key and a user: only our own word, or root's, counts.
-            if info.st_uid not in {os.getuid(), 0} or info.st_mode & 0o022:
+            trusted = info.st_uid in {os.getuid(), 0} and not info.st_mode & 0o022
+            if not trusted or not stat.S_ISREG(info.st_mode):
                 return GuestNote(), None
             content = json.loads(file.read(_NOTE_BYTES))
     except (OSError, ValueError, RecursionError):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
     StateError,
+    UnsupportedError,
     VmconnectError,
 )
 from vmconnect.hypervisor.base import Capability, Checkpoint, Drive, Hypervisor
@@ -31,15 +33,17 @@ from vmconnect.hypervisor.checkpoints import check_name
 from vmconnect.hypervisor.lookup import is_pattern, matching
 from vmconnect.hypervisor.machine import Machine, PowerState
 from vmconnect.hypervisor.place import Place
-from vmconnect.hypervisor.qemu import display, storage
+from vmconnect.hypervisor.qemu import display, storage, virtio
 from vmconnect.hypervisor.qemu.description import (
     answers_checked,
     describe,
     power_state,
     unknown,
 )
+from vmconnect.hypervisor.qemu.survey import survey
 from vmconnect.hypervisor.qmp import QmpClient
 from vmconnect.hypervisor.sockets import is_socket
+from vmconnect.hypervisor.vsock_state import VsockState
 from vmconnect.mark import Mark
 from vmconnect.secret import Secret
 from vmconnect.streams import Stream
@@ -51,7 +55,8 @@ if TYPE_CHECKING:
 __all__ = ["Qemu"]
 
 _QUERY_TIMEOUT = 2.0
-_AT_ONCE = 16
+_LOOK_SECONDS = 0.25
+_SELDOM_SECONDS = 2.0
 
 
 class Qemu(Hypervisor):
@@ -59,9 +64,17 @@ class Qemu(Hypervisor):
 
     name = "qemu"
     fields = frozenset({Capability.CONSOLE, Capability.GUEST, Capability.AGENT, Capability.SERIAL})
+    here_only = frozenset(
+        {Capability.LIST, Capability.WATCH, Capability.SCREENSHOT, Capability.OPEN_CONSOLE}
+    )
 
     def __init__(self, directory: Path, host: SshHost | None = None):
         self._place = Place("qemu", directory, host)
+
+    @property
+    def far(self) -> bool:
+        """Whether it is on another host."""
+        return self._place.far
 
     def __str__(self) -> str:
         """Return what it is called in a message."""
@@ -72,25 +85,20 @@ class Qemu(Hypervisor):
 
         Sockets that nobody serves any more are left out.
         """
-        sockets = self._sockets()
-        if len(sockets) <= 1:
-            found = [self._inspect_or_none(path, deadline) for path in sockets]
-        else:
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(min(_AT_ONCE, len(sockets))) as pool:
-                found = list(pool.map(lambda path: self._inspect_or_none(path, deadline), sockets))
-        machines = [machine for machine in found if machine is not None]
-        return sorted(machines, key=lambda machine: (machine.name, machine.identity))
+        return sorted(
+            self._survey(self._sockets(), deadline),
+            key=lambda machine: (machine.name, machine.identity),
+        )
 
     def look_up(self, name: str, deadline: Deadline) -> list[Machine]:
         """Return the machines of that name, UUID or shell pattern: none, one, or several."""
         # The socket is most often named as the machine is: one question instead of many.
         path = self._place.directory / f"{name}.qmp"
-        if not is_pattern(name) and path.name == f"{name}.qmp" and is_socket(path):
-            machine = self._inspect_or_none(path, deadline)
-            if machine is not None and machine.name == name:
-                return [machine]
+        single = not is_pattern(name) and path.name == f"{name}.qmp"
+        if single and (self._place.far or is_socket(path)):
+            found = self._survey([path], deadline)
+            if found and found[0].name == name:
+                return found
         return matching(self.machines(deadline), name)
 
     def inspect(self, path: Path, deadline: Deadline) -> Machine:
@@ -119,6 +127,51 @@ class Qemu(Hypervisor):
         from vmconnect.hypervisor.qemu.watch import QemuWatch
 
         return QemuWatch(self._place, deadline)
+
+    def expected(self, name: str) -> Machine | None:
+        """Return the machine whose QEMU was killed, or is just starting: its socket is there."""
+        place, path = self._place, self._place.directory / f"{name}.qmp"
+        if place.far or path.parent != place.directory or not is_socket(path):
+            return None
+        return replace(unknown(path, place, ""), state=PowerState.OFF, trouble=None)
+
+    def find_again(
+        self, machine: Machine, deadline: Deadline, *, elsewhere: bool = True
+    ) -> Machine | None:
+        """Return the machine at the same monitor's path, or with the same UUID at another's."""
+        path, found = self._place.path(machine), None
+        try:
+            found = self.inspect(path, deadline)
+        except ConnectError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise
+        uuid = machine.uuid
+        here = found is not None and found.uuid == uuid
+        if not elsewhere or uuid is None or here or self._place.far:
+            return found
+        moved = (each for each in self.machines(deadline) if each.uuid == uuid)
+        return next(moved, found)
+
+    def follow(self, machine: Machine, deadline: Deadline) -> Watch:
+        """Return a watch by the machine's second monitor, if it has one that nobody holds.
+
+        Else it asks the first one now and then: that one is everybody's.
+        """
+        from vmconnect.hypervisor.qemu.watch import QemuWatch
+        from vmconnect.hypervisor.watch import PollingWatch
+
+        path = self._place.path(machine)
+        if not self._place.far and is_socket(path.with_suffix(".events")):
+            watch = QemuWatch(self._place, deadline, only=path)
+            if all(each.trouble is None for each in watch.machines):
+                return watch
+            watch.close()
+
+        def look(until: Deadline) -> list[Machine]:
+            found = self._served(path, self._inspected(path, until.sooner(_QUERY_TIMEOUT)))
+            return [] if found is None else [found]
+
+        return PollingWatch(look, _LOOK_SECONDS, deadline, most=_SELDOM_SECONDS)
 
     def power_on(self, machine: Machine, deadline: Deadline) -> None:
         """Start a machine that was started with ``-S``, or stands after its shutdown.
@@ -260,9 +313,17 @@ class Qemu(Hypervisor):
         with self._monitor(machine, deadline) as monitor:
             display.set_password(monitor, password, valid_s, deadline)
 
+    def vsock_state(self, machine: Machine, deadline: Deadline) -> VsockState | None:
+        """Return how far the machine's vsock has come; None from a QEMU before 7.2."""
+        try:
+            with self._monitor(machine, deadline) as monitor:
+                return virtio.vsock_state(monitor, deadline)
+        except UnsupportedError:
+            return None
+
     @contextlib.contextmanager
     def _connect(self, path: Path, deadline: Deadline) -> Iterator[QmpClient]:
-        with self._place.explained(path), answers_checked(path):
+        with answers_checked(path):
             client = QmpClient.connect(self._place.socket(path), deadline)
         with client:
             yield client
@@ -281,17 +342,30 @@ class Qemu(Hypervisor):
     def _sockets(self) -> list[Path]:
         return self._place.sockets(".qmp")
 
-    def _inspect_or_none(self, path: Path, deadline: Deadline) -> Machine | None:
-        trouble: VmconnectError
+    def _survey(self, paths: Sequence[Path], deadline: Deadline) -> list[Machine]:
+        """Return the machines of the monitors that somebody serves."""
+        answers: Sequence[Machine | VmconnectError]
+        if self._place.far:
+            answers = [self._inspected(path, deadline) for path in paths]
+        else:
+            answers = survey(paths, self._place, deadline, _QUERY_TIMEOUT)
+        found = (self._served(path, answer) for path, answer in zip(paths, answers, strict=True))
+        return [machine for machine in found if machine is not None]
+
+    def _served(self, path: Path, answer: Machine | VmconnectError) -> Machine | None:
+        """Return the machine of a monitor by what it answered; None if nobody serves it."""
+        if isinstance(answer, Machine):
+            return answer
+        if isinstance(answer, ConnectError) and not isinstance(answer.__cause__, PermissionError):
+            return None  # A socket file that its machine left behind.
+        return unknown(path, self._place, str(answer))
+
+    def _inspected(self, path: Path, deadline: Deadline) -> Machine | VmconnectError:
+        """Return what a monitor on another host says, or what went wrong."""
         try:
-            return self.inspect(path, deadline.sooner(_QUERY_TIMEOUT))
-        except ConnectError as error:
-            if not isinstance(error.__cause__, PermissionError):
-                return None  # A socket file that its machine left behind.
-            trouble = error
+            return self.inspect(path, deadline)
         except VmconnectError as error:
-            trouble = error
-        return unknown(path, self._place, str(trouble))
+            return error
 
 
 def _quit(monitor: QmpClient, deadline: Deadline) -> None:

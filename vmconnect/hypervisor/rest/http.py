@@ -159,8 +159,9 @@ class RestClient:
         stream = dial(self._endpoint, deadline)
         try:
             stream.settimeout(deadline.remaining())
-            stream.sendall(request)
-            return self._read(stream, deadline)
+            with deadline.waking(stream.close):
+                stream.sendall(request)
+                return self._read(stream, deadline)
         except RestError as error:
             raise error.with_machine(self._machine) from error.__cause__
         finally:

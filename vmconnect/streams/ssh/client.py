@@ -12,7 +12,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 
@@ -29,8 +28,9 @@ from vmconnect.errors import (
     VmconnectError,
 )
 from vmconnect.streams.ssh.host import SshHost
+from vmconnect.terminal import someone_to_ask
 
-__all__ = ["command", "settings", "someone_to_ask", "start_master", "version"]
+__all__ = ["command", "settings", "start_master", "version"]
 
 _VARIABLE = "VMCONNECT_SSH"
 _OUTPUT_BYTES = 1 << 18
@@ -52,11 +52,6 @@ def command() -> list[str]:
         return shlex.split(os.environ.get(_VARIABLE, "")) or ["ssh"]
     except ValueError as error:
         raise TargetError(f"${_VARIABLE} is no command: {error}") from error
-
-
-def someone_to_ask() -> bool:
-    """Return whether ssh may ask for a password, at the terminal."""
-    return sys.stderr.isatty()
 
 
 def settings(host: SshHost, deadline: Deadline) -> dict[str, str]:

@@ -22,6 +22,7 @@ from vmconnect.streams.sockets import SocketStream
 from vmconnect.streams.ssh import client
 from vmconnect.streams.ssh.host import SshHost
 from vmconnect.streams.ssh.mux import MuxClient
+from vmconnect.terminal import someone_to_ask
 
 __all__ = ["attach", "control_path", "is_alive", "log_in"]
 
@@ -67,7 +68,7 @@ def log_in(host: SshHost) -> None:
 
     Where there is nobody nothing happens: whoever dials logs in.
     """
-    if client.someone_to_ask():
+    if someone_to_ask():
         attach(host, Deadline(None))[0].close()
 
 

@@ -130,7 +130,7 @@ def _twice(way: Callable[[], SshStream]) -> SshStream:
 
 def _forwarded(endpoint: ThroughSsh, host: str, port: int, deadline: Deadline) -> SshStream:
     """Let ssh itself connect."""
-    with _Channel(endpoint, deadline) as channel:
+    with _Channel(endpoint, deadline) as channel, deadline.waking(channel.stream.close):
         channel.mux.forward(host, port, channel.descriptors[:2], deadline)
     return channel.stream
 
@@ -138,7 +138,7 @@ def _forwarded(endpoint: ThroughSsh, host: str, port: int, deadline: Deadline) -
 def _relayed(endpoint: ThroughSsh, deadline: Deadline) -> SshStream:
     """Let the relay connect."""
     command = relay.command(endpoint.inner)
-    with _Channel(endpoint, deadline) as channel:
+    with _Channel(endpoint, deadline) as channel, deadline.waking(channel.stream.close):
         channel.mux.run(command, channel.descriptors, deadline)
         channel.close_theirs()
         if not _is_connected(channel.stream, deadline):

@@ -49,8 +49,13 @@ def _decode(engine: Engine, rectangle: Rectangle) -> Reading[None]:
         )
         return
     changed = engine.resize(rectangle.width, rectangle.height)
+    told = engine.resizable and screens == engine.screens
     engine.screens = screens
     engine.resizable = True
+    if told and not changed and reason is ResizeReason.SERVER:
+        # It is the answer to a request for a whole area, which has it beside its pixels.
+        engine.answers += 1
+        return
     engine.emit(Resized(rectangle.width, rectangle.height, changed, screens, reason))
 
 

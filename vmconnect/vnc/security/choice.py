@@ -60,6 +60,7 @@ def choose(offered: Iterable[int], logins: Sequence[Login], engine: Engine) -> L
     as the engine's policy forbids.
     """
     numbers = set(offered)
+    engine.offered += (login_name(number) for number in sorted(numbers))
     policy, credentials = engine.policy, engine.credentials
     known = [login for login in logins if login.number in numbers]
     if not known:

@@ -1,0 +1,46 @@
+"""The progress of a copy on standard error, if that is a terminal: how much, how fast, how long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vmconnect.cli.progress import Bar
+from vmconnect.cli.voice import line, say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["CopyBar"]
+
+
+class CopyBar(Bar):
+    """A `Bar` that counts bytes; what fails meanwhile is said above it."""
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        with self._lock:
+            if self._bar is None:
+                say(text)
+            else:
+                self._bar.console.print(line(text).rstrip(), markup=False, highlight=False)
+
+    def _new_bar(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        return Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            transient=True,
+        )
