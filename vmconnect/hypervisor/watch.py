@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.errors import ClosedError, DeadlineError
@@ -45,6 +45,9 @@ class Watch:
 
     ``machines`` are those that there were when it began: what happened since is an event.
     """
+
+    polls: ClassVar[bool] = False
+    """Whether nobody tells what happens: what begins and ends between two looks is not seen."""
 
     machines: Sequence[Machine] = ()
 
@@ -113,6 +116,8 @@ class PollingWatch(Watch):
 
     What begins and ends between two looks, such as a reset, is not seen.
     """
+
+    polls = True
 
     def __init__(
         self,

@@ -94,7 +94,8 @@ class Follower:
             try:
                 event = watch.next(_IDLE_SECONDS)
             except DeadlineError:
-                if self._doubtful():
+                # What changed and changed back between two looks the locator alone may have seen.
+                if self._doubtful() or watch.polls:
                     self._look()
                 continue
             if event.kind in {EventKind.APPEARED, EventKind.GONE}:
