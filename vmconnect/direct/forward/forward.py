@@ -29,6 +29,7 @@ from vmconnect.errors import (
     AuthenticationError,
     ClosedError,
     ConnectionLostError,
+    GuestError,
     TrustError,
     VmconnectError,
 )
@@ -56,8 +57,8 @@ class Forward:
     """Listens until it is closed; made by `vmconnect.direct.Guest.forward`.
 
     Its connections are served side by side in one thread, and one that breaks is no other's
-    business: ``on_trouble`` is called with the error, in that thread, and must not raise. When the
-    guest's connection is lost its connections end; later ones are joined once there is another.
+    business: ``on_trouble`` is called with the error, in a thread of ours, and must not raise. When
+    the guest's connection is lost its connections end; later ones are joined once there is another.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class Forward:
         self._pending: deque[tuple[Connection, Tcp | Unix]] = deque()
         self._ssh: SshConnection | None = None
         self._connecting = False
+        # What the guest was last asked to listen on.
+        self._asked: ForwardingTransport | None = None
         self._paused = False
         self._closed = threading.Event()
         self._ending = contextlib.ExitStack()
@@ -179,6 +182,7 @@ class Forward:
         self._loop = Loop("vmconnect-forward")
         try:
             listener = GuestListener(self.spec.listen, self._take_offer, self.come_back)
+            self._asked = self._ssh.transport
             listener.listen(self._ssh.transport, deadline)
             self._guest_listener = listener
         except BaseException:
@@ -299,9 +303,32 @@ class Forward:
             return
         if ssh is None or not ssh.alive:
             self._reconnect()
-        elif listener.transport is not ssh.transport:
-            with contextlib.suppress(*SENDING_FAILED):
-                listener.listen_again(ssh.transport, self._on_trouble)
+        elif ssh.transport is not self._asked:
+            self._asked = ssh.transport
+            threading.Thread(
+                target=self._listen_again,
+                args=(listener, ssh.transport),
+                name="vmconnect-forward-listen",
+                daemon=True,
+            ).start()
+
+    def _listen_again(self, listener: GuestListener, transport: ForwardingTransport) -> None:
+        """Let the guest listen, for which its server before may have to let go of the port."""
+        for pause in (*_RETRY_SECONDS, None):
+            try:
+                listener.listen(transport, Deadline(_CONNECT_SECONDS))
+            except GuestError as error:
+                if pause is None:
+                    self._on_trouble(error.with_machine(self.machine))
+                elif self._closed.wait(pause):
+                    return
+            except (VmconnectError, *SENDING_FAILED):
+                return  # It is lost, too; the next connection is told likewise.
+            else:
+                if self.closed:
+                    with contextlib.suppress(*SENDING_FAILED):
+                        listener.close()
+                return
 
     def _shut(self) -> None:
         if self._listener is not None:

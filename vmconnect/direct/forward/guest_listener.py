@@ -58,17 +58,6 @@ class GuestListener:
         if answers[0] is not None:
             raise answers[0]
 
-    def listen_again(
-        self, transport: ForwardingTransport, on_error: Callable[[VmconnectError], object]
-    ) -> None:
-        """Have the guest listen on another connection; does not wait for its answer."""
-
-        def take(error: VmconnectError | None) -> None:
-            if error is not None:
-                on_error(error)
-
-        self._ask(transport, take)
-
     def close(self) -> None:
         """Have the guest listen no more; does not wait for its answer."""
         transport, bound = self.transport, self.bound
