@@ -23,9 +23,9 @@ import enum
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
+from vmconnect.closing import Closing
 from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.errors import ClosedError, DeadlineError, StateError, VmconnectError
 from vmconnect.operation import Operations
@@ -87,7 +87,7 @@ class StateChange:
 Listener = Callable[[StateChange], None]
 
 
-class Channel:
+class Channel(Closing):
     """State, listeners, waiting, coming back and closing; safe to use from any thread.
 
     ``machine`` names the machine in errors and events. ``scope`` is cancelled by `close`; whoever
@@ -296,14 +296,3 @@ class Channel:
         """Raise what ended the channel, if it has ended."""
         if not self.alive:
             raise self._ended()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from vmconnect.cli.command_words import dashed
 from vmconnect.cli.fleet import add_timeout
 from vmconnect.cli.password_options import add_password_options
 
@@ -116,19 +117,7 @@ def arrange(arguments: list[str]) -> list[str]:
     start = arguments.index("agent") + 1
     if arguments[start : start + 1] not in (["exec"], ["freeze"]):
         return arguments
-    words = iter(range(start + 1, len(arguments)))
-    target_seen = False
-    for place in words:
-        word = arguments[place]
-        if word == "--":
-            break
-        if word in _VALUED:
-            next(words, None)
-        elif not word.startswith("-") or word == "-":
-            if target_seen:
-                return [*arguments[:place], "--", *arguments[place:]]
-            target_seen = True
-    return arguments
+    return dashed(arguments, start + 1, _VALUED)
 
 
 def run(arguments: argparse.Namespace) -> int:

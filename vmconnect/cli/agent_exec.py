@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import os
-import signal
 import sys
 from typing import Any
 
+from vmconnect.cli.command_result import FAILED, as_json, exit_code
+from vmconnect.cli.environment import environment
 from vmconnect.cli.standard import OwnStandard
 from vmconnect.cli.voice import printable, say
 from vmconnect.deadline import Deadline
-from vmconnect.direct import Result
 from vmconnect.direct.agent import PowerShellResult
 from vmconnect.errors import ResourceError, VmconnectError
 from vmconnect.session import connect
@@ -21,7 +20,6 @@ from vmconnect.session import connect
 __all__ = ["run_exec", "run_powershell"]
 
 _REACHING_SECONDS = 30.0
-_OWN_FAILURE = 255  # As ssh: every other code is the guest's.
 _MOST_SCRIPT_BYTES = 1 << 20
 
 
@@ -31,11 +29,11 @@ def run_exec(arguments: argparse.Namespace) -> int:
         return _exec(arguments)
     except VmconnectError as error:
         say(str(error))
-        return _OWN_FAILURE
+        return FAILED
 
 
 def _exec(arguments: argparse.Namespace) -> int:
-    environment = _environment(arguments.env)
+    variables = environment(arguments.env, ()) or None
     standard, deadline = OwnStandard(), Deadline(_REACHING_SECONDS)
     with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
         result = agent.run(
@@ -43,19 +41,16 @@ def _exec(arguments: argparse.Namespace) -> int:
             stdin=None if arguments.no_stdin or _is_terminal() else standard.input(),
             stdout=None if arguments.json else standard.output,
             stderr=None if arguments.json else standard.error_output,
-            env=environment,
+            env=variables,
             cwd=arguments.cwd,
             timeout=arguments.timeout,
         )
         machine = session.machine.name
     if arguments.json:
-        standard.output(json.dumps(_result_as_json(machine, result)).encode() + b"\n")
+        standard.output(json.dumps(as_json(machine, result)).encode() + b"\n")
     elif result.signal:
         say(f"the command was ended by SIG{result.signal}")
-    if result.exit_code is not None:
-        return result.exit_code
-    number = getattr(signal, f"SIG{result.signal}", None)
-    return 128 + number if isinstance(number, signal.Signals) else _OWN_FAILURE
+    return exit_code(result)
 
 
 def run_powershell(arguments: argparse.Namespace) -> int:
@@ -87,36 +82,12 @@ def _print(text: str) -> None:
         print(printable(line))  # noqa: T201
 
 
-def _environment(words: list[str]) -> dict[str, str] | None:
-    pairs = [word.partition("=") for word in words]
-    for name, equals, _ in pairs:
-        if not name or not equals:
-            raise ResourceError(f"--env {name}: it is to be NAME=VALUE")
-    return {name: value for name, _, value in pairs} or None
-
-
 def _is_terminal() -> bool:
     """Return whether the input is typed; then the command would wait for its end."""
     try:
         return os.isatty(0)
     except OSError:
         return False
-
-
-def _result_as_json(machine: str, result: Result) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "machine": machine,
-        "argv": list(result.argv),
-        "exit_code": result.exit_code,
-        "signal": result.signal,
-        "seconds": round(result.seconds, 6),
-    }
-    for name, data in (("stdout", result.stdout), ("stderr", result.stderr)):
-        try:
-            fields[name] = data.decode()
-        except UnicodeDecodeError:
-            fields[f"{name}_base64"] = base64.b64encode(data).decode()
-    return fields
 
 
 def _objects_as_json(result: PowerShellResult) -> dict[str, Any]:

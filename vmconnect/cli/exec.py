@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import functools
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vmconnect.cli.exit_code import exit_code
+from vmconnect.cli.command_result import as_json, exit_code
+from vmconnect.cli.command_words import dashed
 from vmconnect.cli.login import add_login_options, open_guest
 from vmconnect.cli.standard import OwnStandard, Standard
 from vmconnect.cli.surroundings import add_surroundings, given_environment
@@ -24,9 +24,7 @@ __all__ = [
     "VALUED",
     "VALUED_OF_MANY",
     "arrange",
-    "as_json",
     "configure",
-    "exit_code",
     "for_many",
     "run",
     "run_in",
@@ -96,19 +94,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def arrange(arguments: list[str]) -> list[str]:
     """Put ``--`` before the guest's command where it is missing, as ssh does without it."""
-    words = iter(range(arguments.index("exec") + 1, len(arguments)))
-    target_seen = False
-    for place in words:
-        word = arguments[place]
-        if word == "--":
-            break
-        if word in VALUED:
-            next(words, None)
-        elif not word.startswith("-") or word == "-":
-            if target_seen:
-                return [*arguments[:place], "--", *arguments[place:]]
-            target_seen = True
-    return arguments
+    return dashed(arguments, arguments.index("exec") + 1, VALUED)
 
 
 def for_many(arguments: list[str]) -> bool:
@@ -211,20 +197,3 @@ def _has_more_than_terminal(arguments: argparse.Namespace) -> bool:
     """Return whether there are options that a terminal does not take."""
     names = ("json", "session", "python", "detach", "env", "env_file", "cwd", "as_user")
     return arguments.timeout is not None or any(getattr(arguments, name) for name in names)
-
-
-def as_json(machine: str, result: Result) -> dict[str, object]:
-    """Return a command's result as the fields of a JSON object."""
-    fields: dict[str, object] = {
-        "machine": machine,
-        "argv": list(result.argv),
-        "exit_code": result.exit_code,
-        "signal": result.signal,
-        "seconds": round(result.seconds, 6),
-    }
-    for name, data in (("stdout", result.stdout), ("stderr", result.stderr)):
-        try:
-            fields[name] = data.decode()
-        except UnicodeDecodeError:
-            fields[f"{name}_base64"] = base64.b64encode(data).decode()
-    return fields

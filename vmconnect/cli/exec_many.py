@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from vmconnect.cli.command_words import dashed
 from vmconnect.cli.exec import VALUED, VALUED_OF_MANY
 from vmconnect.cli.login import add_login_options
 from vmconnect.cli.many import EXIT_CODES, add_options, sweep
@@ -30,16 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def arrange(arguments: list[str]) -> list[str]:
     """Put ``--`` before the guests' command where it is missing."""
-    words = iter(range(arguments.index("exec") + 1, len(arguments)))
-    for place in words:
-        word = arguments[place]
-        if word == "--":
-            break
-        if word in VALUED | VALUED_OF_MANY:
-            next(words, None)
-        elif not word.startswith("-"):
-            return [*arguments[:place], "--", *arguments[place:]]
-    return arguments
+    return dashed(arguments, arguments.index("exec") + 1, VALUED | VALUED_OF_MANY, operands=0)
 
 
 def run(arguments: argparse.Namespace) -> int:

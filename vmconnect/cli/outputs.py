@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import IO, Any, Protocol
 
-from vmconnect.cli.exec import as_json
+from vmconnect.cli.command_result import as_json
 from vmconnect.cli.screen import Screen
 from vmconnect.cli.verdicts import verdict_of
 from vmconnect.cli.voice import printable

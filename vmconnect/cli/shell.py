@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmconnect.cli.exit_code import FAILED, exit_code
+from vmconnect.cli.command_result import FAILED, exit_code
 from vmconnect.cli.login import add_login_options, open_guest
 from vmconnect.cli.voice import say
 from vmconnect.errors import ClosedError

@@ -15,9 +15,8 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from vmconnect.closing import Closing
 from vmconnect.direct.terminal import Terminal
 from vmconnect.errors import ResourceError
 
@@ -26,7 +25,7 @@ __all__ = ["AsciicastRecorder"]
 _PRIVATE = 0o600
 
 
-class AsciicastRecorder:
+class AsciicastRecorder(Closing):
     """Writes a recording; what has come is in the file when `write` returns.
 
     The file is new, and its owner's alone; if nothing comes, none is left. What is typed is not
@@ -116,14 +115,3 @@ class AsciicastRecorder:
             f"{self.path} cannot be written: {error.strerror}",
             hint="is there room, and permission?",
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmconnect.deadline import Deadline
 from vmconnect.errors import AgentError, GuestError, UnsupportedError
@@ -52,6 +52,8 @@ sed 's/^/mount /' /proc/mounts 2>/dev/null
 df -Pk 2>/dev/null | sed 1d | sed 's/^/df /'
 exit 0
 """
+
+T = TypeVar("T")
 
 # What an agent refuses, does not have, or answers senselessly, is done without.
 _UNANSWERED = (UnsupportedError, GuestError, AgentError)
@@ -135,41 +137,51 @@ def agent_facts(agent: GuestAgent, timeout: Deadline | float | None = 10.0) -> F
     """
     deadline = Deadline.of(timeout)
 
-    def ask(command: str) -> Any:
-        with contextlib.suppress(*_UNANSWERED):
-            return agent.execute(command, timeout=deadline)
-        return None
-
     def read(path: str) -> str:
-        with contextlib.suppress(*_UNANSWERED):
-            return agent.read_file(path, limit=1 << 14, timeout=deadline).decode("ascii", "replace")
-        return ""
+        return agent.read_file(path, limit=1 << 14, timeout=deadline).decode("ascii", "replace")
 
-    told = {"os_id": "", "os_name": "", "os_version": "", "kernel": "", "architecture": ""}
-    with contextlib.suppress(*_UNANSWERED):
-        system = agent.os_info(deadline)
-        told = {
-            "os_id": system.id,
-            "os_name": system.name,
-            "os_version": system.version,
-            "kernel": system.kernel,
-            "architecture": system.machine,
-        }
-    host, processors = ask("guest-get-host-name"), ask("guest-get-vcpus")
-    lines = [line.split() for line in read("/proc/meminfo").splitlines()]
+    system = _told(lambda: agent.os_info(deadline))
+    lines = [line.split() for line in (_told(lambda: read("/proc/meminfo")) or "").splitlines()]
     memory = dict(
         _memory(" ".join([words[0][3:-1], *words[1:]]) for words in lines if len(words) > 1)
     )
     return Facts(
-        hostname=_text(host.get("host-name") if isinstance(host, dict) else ""),
-        uptime_s=_seconds(read("/proc/uptime").partition(" ")[0]),
-        cpus=len(processors) if isinstance(processors, list) and processors else None,
+        hostname=_text(_told(lambda: agent.host_name(deadline))),
+        os_id=_text(system.id if system else ""),
+        os_name=_text(system.name if system else ""),
+        os_version=_text(system.version if system else ""),
+        kernel=_text(system.kernel if system else ""),
+        architecture=_text(system.machine if system else ""),
+        uptime_s=_seconds((_told(lambda: read("/proc/uptime")) or "").partition(" ")[0]),
+        cpus=len(_told(lambda: agent.processors(deadline)) or ()) or None,
         memory_bytes=memory.get("Total"),
         memory_available_bytes=memory.get("Available"),
-        interfaces=_agent_interfaces(ask("guest-network-get-interfaces")),
-        filesystems=_agent_filesystems(ask("guest-get-fsinfo")),
-        **told,
+        interfaces=tuple(
+            Interface(_text(each.name), _text(each.mac), tuple(map(str, each.addresses)))
+            for each in (_told(lambda: agent.interfaces(deadline)) or ())[:_MOST_ITEMS]
+        ),
+        filesystems=tuple(
+            Filesystem(
+                _text(each.mountpoint),
+                _text(each.device),
+                _text(each.kind),
+                each.total_bytes,
+                each.used_bytes,
+            )
+            for each in (_told(lambda: agent.file_systems(deadline)) or ())[:_MOST_ITEMS]
+            if each.total_bytes is not None
+            and each.used_bytes is not None
+            and 0 <= each.used_bytes <= each.total_bytes < _MOST_BYTES
+            and each.kind not in _NO_DISKS
+        ),
     )
+
+
+def _told(question: Callable[[], T]) -> T | None:
+    """Return what an agent answers; None where it does not permit it, know it, or make sense."""
+    with contextlib.suppress(*_UNANSWERED):
+        return question()
+    return None
 
 
 def _assignments(lines: list[str]) -> Iterator[tuple[str, str]]:
@@ -226,48 +238,6 @@ def _filesystems(mounts: list[str], sizes: list[str]) -> tuple[Filesystem, ...]:
                 _text(mount), _text(device), _text(kind), size << 10, used << 10
             )
     return tuple(found.values())
-
-
-def _agent_interfaces(answer: Any) -> tuple[Interface, ...]:
-    return tuple(
-        Interface(
-            _text(each.get("name")),
-            _text(each.get("hardware-address")),
-            tuple(
-                f"{_text(one.get('ip-address'))}/{one.get('prefix')}"
-                for one in _objects(each.get("ip-addresses"))
-                if type(one.get("prefix")) is int and 0 <= one["prefix"] <= 128
-            ),
-        )
-        for each in _objects(answer)
-    )
-
-
-def _agent_filesystems(answer: Any) -> tuple[Filesystem, ...]:
-    found = []
-    for each in _objects(answer):
-        size, used = each.get("total-bytes"), each.get("used-bytes")
-        if (
-            type(size) is int
-            and type(used) is int
-            and 0 <= used <= size < _MOST_BYTES
-            and each.get("type") not in _NO_DISKS
-        ):
-            found.append(
-                Filesystem(
-                    _text(each.get("mountpoint")),
-                    _text(each.get("name")),
-                    _text(each.get("type")),
-                    size,
-                    used,
-                )
-            )
-    return tuple(found)
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    items = value[:_MOST_ITEMS] if isinstance(value, list) else []
-    return [each for each in items if isinstance(each, dict)]
 
 
 def _text(value: Any) -> str:

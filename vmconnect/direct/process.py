@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
-from typing import Self
 
+from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.direct.command import Command
 from vmconnect.direct.control import Control
@@ -36,7 +35,7 @@ _GREET_SECONDS = 60.0
 _LEFT_HINT = "what it has started may still run there"
 
 
-class Process:
+class Process(Closing):
     """A command that runs in the guest; made by `Guest.start`.
 
     Its outputs are read by `stdout` and `stderr`, its input is written by `write`. Who reads one of
@@ -204,17 +203,6 @@ class Process:
             self.control.end()
         self._channel.close()
         self._settled()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @contextlib.contextmanager
     def translated(self, doing: str, deadline: Deadline) -> Iterator[None]:

@@ -7,9 +7,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Self
 
+from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.direct.asciicast import AsciicastRecorder
 from vmconnect.direct.library import paramiko
@@ -35,7 +34,7 @@ _CLOSE_SECONDS = 1.0
 _GONE = (OSError, EOFError, paramiko.SSHException)
 
 
-class Shell:
+class Shell(Closing):
     """What runs on a terminal in a guest; made by `Guest.shell`, usable from any thread.
 
     What it writes is kept until it is read, up to a MiB; then the guest has to wait for the
@@ -290,17 +289,6 @@ class Shell:
         if self._error is not None:
             error = self._error
             raise error.with_machine(self.machine) if isinstance(error, VmconnectError) else error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _encoded(text: str | bytes) -> bytes:

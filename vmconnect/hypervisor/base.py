@@ -10,9 +10,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
+from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.errors import CapabilityError, UnsupportedError
 from vmconnect.hypervisor.lookup import matching
@@ -91,7 +91,7 @@ class Drive:
     locked: bool = False
 
 
-class Hypervisor:
+class Hypervisor(Closing):
     """A place where machines run.
 
     Every method takes a `Deadline` and raises DeadlineError when the hypervisor does not answer
@@ -123,17 +123,6 @@ class Hypervisor:
 
     def close(self) -> None:
         """Let go of what is held between questions; the next question takes it anew."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def machines(self, deadline: Deadline) -> list[Machine]:
         """Return every machine, by name; one that does not answer has state UNKNOWN."""

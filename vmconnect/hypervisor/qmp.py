@@ -15,9 +15,9 @@ import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.errors import (
     ConnectionLostError,
@@ -135,7 +135,7 @@ def answer(message: dict[str, Any], command: str, machine: str) -> Any | Vmconne
     return HypervisorError(f"QEMU refused {command}: {text}", machine=machine)
 
 
-class QmpClient:
+class QmpClient(Closing):
     """The monitor of one QEMU, ready for commands."""
 
     def __init__(self, stream: Stream, machine: str, timeout: Deadline | float | None = 10.0):
@@ -269,14 +269,3 @@ class QmpClient:
                 self.events.append(QmpEvent(str(message["event"]), details))
             else:
                 self._answers.append(message)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -7,9 +7,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
+from vmconnect.closing import Closing
 from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.errors import ClosedError, DeadlineError
 from vmconnect.hypervisor.machine import Machine, PowerState
@@ -40,7 +40,7 @@ class MachineEvent:
     identity: str
 
 
-class Watch:
+class Watch(Closing):
     """Events of a hypervisor's machines, from the moment of its making until it is closed.
 
     ``machines`` are those that there were when it began: what happened since is an event.
@@ -67,17 +67,6 @@ class Watch:
             except ClosedError:
                 return
             yield event
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 # What it is called when a machine was seen in the first state and is now seen in the second.

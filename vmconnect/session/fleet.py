@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, TargetError
 from vmconnect.hypervisor import Machine
@@ -62,7 +62,7 @@ def connect_all(
     )
 
 
-class Fleet:
+class Fleet(Closing):
     """Machines that are to do the same; each is logged in to when its turn comes.
 
     As many at a time as ``throttle`` says. The login's options are those of `Session.guest`;
@@ -206,17 +206,6 @@ class Fleet:
     def answer(self, machine: Machine, prompt: str) -> Secret | None:
         """Return what a person says to what the login to a machine asks."""
         return self._answers.ask(machine.name, prompt)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Member:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
+from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.hypervisor import Hypervisor, Machine, MachineEvent, Watch
@@ -48,7 +47,7 @@ class Unwatched:
     error: VmconnectError
 
 
-class InventoryWatch:
+class InventoryWatch(Closing):
     """Watches every hypervisor known here, until it is closed."""
 
     def __init__(self) -> None:
@@ -95,17 +94,6 @@ class InventoryWatch:
         deadline = Deadline(_JOIN_SECONDS)
         for thread in self._threads:
             thread.join(deadline.remaining())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _follow(self, hypervisor: Hypervisor) -> None:
         told = ""  # What is still wrong is not said again.

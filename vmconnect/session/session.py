@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from vmconnect.channel import Channel, ChannelState, StateChange
+from vmconnect.closing import Closing
 from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.errors import (
     ClosedError,
@@ -76,7 +76,7 @@ def connect(
     return Session(resolve_or_expect(parsed, deadline))
 
 
-class Session:
+class Session(Closing):
     """How one machine is reached and who we are there; opens channels and closes them all.
 
     Channels that have lost their connection come back by themselves: through a reboot of the
@@ -420,14 +420,3 @@ class Session:
 
     def _closed_error(self) -> ClosedError:
         return ClosedError("the session is closed", machine=self.machine.name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -6,10 +6,10 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 from vmconnect.channel import StateChange
+from vmconnect.closing import Closing
 from vmconnect.errors import (
     ConnectionLostError,
     DisplayError,
@@ -96,7 +96,7 @@ class Shown(Protocol):
         """Call ``listener`` when ``alive`` may have changed."""
 
 
-class Window:
+class Window(Closing):
     """A window that shows one console, 1:1, and types into it.
 
     It stays while the console has no connection, and says why, also in its title. What is no
@@ -267,17 +267,6 @@ class Window:
             with contextlib.suppress(VmconnectError):
                 for key in reversed(pressed.values()):
                     self._controlled.keyboard.up(key)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _set_cursor(shape: CursorShape) -> None:

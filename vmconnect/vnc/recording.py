@@ -22,9 +22,9 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from vmconnect.closing import Closing
 from vmconnect.errors import ResourceError, RfbError
 from vmconnect.vnc.engine import Engine
 from vmconnect.vnc.events import Event
@@ -49,7 +49,7 @@ _PIECE = struct.Struct(">QI")
 _PREAMBLE = b"RFB 003.008\n\1\1\0\0\0\0"
 
 
-class Recorder:
+class Recorder(Closing):
     """Writes a recording; give `write` to an engine as its ``tap``.
 
     A piece is in the file when `write` returns. The file is its owner's alone: a screen is
@@ -124,17 +124,6 @@ class Recorder:
         self._file.close()
         if self._new and self._begun is None:
             self.path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _failed(self, error: Exception) -> ResourceError:
         return ResourceError(

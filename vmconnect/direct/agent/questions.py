@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
+from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.direct.agent.answer import Answer, number_in
 from vmconnect.direct.agent.channel import AgentChannel
@@ -34,7 +34,7 @@ _TIMEOUT = 10.0
 _REFUSING_SECONDS = 5.0
 
 
-class AgentQuestions:
+class AgentQuestions(Closing):
     """The questions of a `GuestAgent`: none of them changes anything in the guest."""
 
     def __init__(self, channel: AgentChannel, machine: str):
@@ -128,17 +128,6 @@ class AgentQuestions:
 
     def _read(self, read: Callable[[Any, str], T], command: str, timeout: Timeout) -> T:
         return read(self.execute(command, timeout=timeout), command)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _named(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vmconnect.channel import Channel, ChannelState, StateChange
+from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.direct.forward.channel import ForwardChannel
 from vmconnect.direct.forward.client import SocksClient
@@ -53,7 +53,7 @@ _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _HOPELESS = (ClosedError, AuthenticationError, TrustError)
 
 
-class Forward:
+class Forward(Closing):
     """Listens until it is closed; made by `vmconnect.direct.Guest.forward`.
 
     Its connections are served side by side in one thread, and one that breaks is no other's
@@ -384,17 +384,6 @@ class Forward:
             offer.accept(channel)
         except SENDING_FAILED:
             connection.break_off()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Forward -{self.spec.kind.value} {self.spec} of {self.machine}>"
