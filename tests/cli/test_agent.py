@@ -144,7 +144,13 @@ def test_info_and_interfaces(real: RealAgent, cli: Cli) -> None:
     assert [line.split()[0] for line in out.splitlines()[1:]] == names
 
 
-def test_exec(real: RealAgent, cli: Cli, typed: Callable[[bytes], None], tmp_path: Path) -> None:
+def test_exec(
+    real: RealAgent,
+    cli: Cli,
+    typed: Callable[[bytes], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert real.path.exists()
     script = 'cat; echo "$ONE $PWD" >&2; exit 3'
     typed(b"in\n")
@@ -162,8 +168,11 @@ def test_exec(real: RealAgent, cli: Cli, typed: Callable[[bytes], None], tmp_pat
     assert "no-such-program" in err
     _, err = cli("exec", "-n", "--timeout", "0.3", "web01", "sleep", "300", code=255)
     assert "and was ended" in err
-    _, err = cli("exec", "-n", "--env", "ONE", "web01", "true", code=255)
+    _, err = cli("exec", "-n", "--env", "1=ONE", "web01", "true", code=255)
     assert "NAME=VALUE" in err
+    monkeypatch.setenv("ONE", "ours")
+    said, _ = cli("exec", "-n", "--env", "ONE", "web01", "sh", "-c", "echo $ONE")
+    assert said == "ours\n"
     real.kill()
     _, err = cli("exec", "-n", "web01", "true", code=255)
     assert err.startswith("vmconnect: web01: ")

@@ -59,7 +59,11 @@ def _configure_programs(subs: dict[str, Any]) -> None:
     sub.usage_exit = 255
     sub.add_argument("-n", dest="no_stdin", action="store_true", help="give it no input")
     sub.add_argument(
-        "--env", metavar="NAME=VALUE", action="append", default=[], help="add to its environment"
+        "--env",
+        metavar="NAME[=VALUE]",
+        action="append",
+        default=[],
+        help="set a variable for it; without a value to that of ours",
     )
     sub.add_argument("--cwd", metavar="DIR", help="run it in this directory of the guest's")
     sub.add_argument("--timeout", metavar="SECONDS", type=float, help="end it after that long")
