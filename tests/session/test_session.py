@@ -14,6 +14,7 @@ import vmconnect
 from tests.session.heard import Heard
 from tests.session.restartable import Restartable, restartable
 from vmconnect.channel import ChannelState
+from vmconnect.deadline import Deadline
 from vmconnect.errors import (
     ClosedError,
     ConnectError,
@@ -23,6 +24,7 @@ from vmconnect.errors import (
     MachineReplacedError,
     UnsupportedError,
 )
+from vmconnect.hypervisor import Machine, PowerState
 from vmconnect.session import SessionState
 from vmconnect.session.events import (
     ChannelBack,
@@ -31,6 +33,7 @@ from vmconnect.session.events import (
     MachineMoved,
     MachineReset,
     MachineStateChanged,
+    SessionEvent,
 )
 from vmconnect.streams import Tcp, Unix
 from vmconnect.vnc import Console
@@ -164,6 +167,25 @@ def test_without_a_second_monitor_it_is_asked_and_not_held(web01: Restartable) -
                 assert other.state is SessionState.PAUSED
         web01.qmp("cont")
         heard.wait(MachineStateChanged, lambda event: event.after is SessionState.RUNNING)
+
+
+def test_whoever_hears_of_an_answer_may_ask_in_his_turn(web01: Restartable) -> None:
+    web01.start()
+    found: list[Machine] = []
+    asked = threading.Event()
+    with vmconnect.connect("web01") as session:
+        locator = session._observer.locator
+
+        def ask(event: SessionEvent) -> None:
+            if isinstance(event, MachineStateChanged) and event.after is SessionState.PAUSED:
+                found.append(locator.look(Deadline(1.0)))
+                asked.set()
+
+        session.subscribe(ask)
+        web01.qmp("stop")
+        locator.look(Deadline(WAIT))
+        assert asked.wait(WAIT)
+    assert found[0].state is PowerState.PAUSED
 
 
 def test_a_hypervisor_that_stands_still_goes_on(web01: Restartable) -> None:

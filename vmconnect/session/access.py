@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.errors import (
     ConnectError,
@@ -177,8 +178,8 @@ class Access:
         return Retry(_NETWORK if far else HERE)
 
 
-class DialledAhead:
-    """An opener that has dialled once already when it is first asked."""
+class DialledAhead(Closing):
+    """An opener that has dialled once already when it is first asked; to be closed if it is not."""
 
     def __init__(self, opener: Opener, deadline: Deadline):
         self._opener = opener
@@ -191,3 +192,9 @@ class DialledAhead:
         """Return that stream the first time, and dial ever after."""
         stream, self._stream = self._stream, None
         return stream or self._opener(deadline)
+
+    def close(self) -> None:
+        """Close the stream that nobody has taken; to be asked is still allowed."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()

@@ -97,24 +97,27 @@ class Locator:
         left = deadline.remaining()
         if not self._asking.acquire(timeout=-1 if left is None else left):
             deadline.check("waiting for the hypervisor")
+        answer: Machine | VmconnectError
         try:
             if self._answered_at > asked:
                 return self._machine
             if self._closed:
                 raise ClosedError("the session is closed", machine=name)
-            told = self._begin()
+            before, told = self._machine, self._begin()
             try:
-                found = self._find(hypervisor, deadline)
+                answer = self._machine = self._find(hypervisor, deadline)
             except VmconnectError as error:
-                told(self._machine, error.with_machine(name))
-                raise
-            before, self._machine = self._machine, found
-            told(before, found)
-            self._answered_at = time.monotonic()
-            self._fresh_until = self._answered_at + _FRESH_SECONDS
-            return found
+                answer = error.with_machine(name)
+            else:
+                self._answered_at = time.monotonic()
+                self._fresh_until = self._answered_at + _FRESH_SECONDS
         finally:
             self._asking.release()
+        # Whoever hears of it may ask in his turn.
+        told(before, answer)
+        if isinstance(answer, VmconnectError):
+            raise answer
+        return answer
 
     def close(self) -> None:
         """Ask no more."""

@@ -258,9 +258,10 @@ class Session(Closing):
         DeadlineError, TrustError, AuthenticationError, SshError.
         """
         password, passphrase = Secret.of(password), Secret.of(passphrase)
-        with self._opening() as scope:
+        with contextlib.ExitStack() as stack:
+            scope = stack.enter_context(self._opening())
             deadline = scope.deadline(timeout)
-            opener = DialledAhead(self._access.guest_stream, deadline)
+            opener = stack.enter_context(DialledAhead(self._access.guest_stream, deadline))
 
             from vmconnect.direct import Guest  # Slow: the guest's sshd starts meanwhile.
 
