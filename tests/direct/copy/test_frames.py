@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmconnect.direct.copy.ahead import FramesAhead
 from vmconnect.direct.copy.frames import (
     ATTRIBUTES_BYTES,
     HEADER,
@@ -22,6 +25,9 @@ from vmconnect.direct.copy.frames import (
     unpack_fault,
 )
 from vmconnect.direct.copy.pipe import Pipe
+from vmconnect.direct.copy.reader import BUFFER_BYTES, FrameReader
+
+Reader = type[FrameReader] | type[FramesAhead]
 
 names = st.binary(min_size=1, max_size=255).filter(
     lambda name: b"/" not in name and b"\0" not in name and name not in {b".", b".."}
@@ -93,8 +99,8 @@ def test_any_bytes_are_a_failure_or_refused(data: bytes) -> None:
         unpack_fault(memoryview(data))
 
 
-def cut(data: bytes, sizes: list[int]) -> Pipe:
-    """A pipe that gives the data in pieces of these sizes, over and over."""
+def cut(data: bytes, sizes: list[int]) -> Callable[[memoryview], int]:
+    """Read from the data in pieces of these sizes, over and over."""
     place = turn = 0
 
     def read_into(view: memoryview) -> int:
@@ -104,35 +110,62 @@ def cut(data: bytes, sizes: list[int]) -> Pipe:
         place, turn = place + len(piece), turn + 1
         return len(piece)
 
-    return Pipe(read_into, lambda _data: None)
+    return read_into
+
+
+def patterned(size: int) -> bytes:
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
 frames = st.lists(
     st.tuples(
         st.integers(0, 255),
-        st.one_of(st.binary(max_size=200), st.integers(0, 1 << 18).map(bytes)),
+        st.one_of(st.binary(max_size=200), st.integers(0, MAX_PAYLOAD).map(patterned)),
     ),
     max_size=12,
 )
 
 
+@pytest.mark.parametrize("reader", [FrameReader, FramesAhead])
 @given(frames, st.lists(st.integers(1, 1 << 17), min_size=1, max_size=4))
 def test_frames_arrive_however_they_are_cut(
-    sent: list[tuple[int, bytes]], sizes: list[int]
+    reader: Reader, sent: list[tuple[int, bytes]], sizes: list[int]
 ) -> None:
     wire = bytearray()
-    out = Pipe(lambda _view: 0, lambda *buffers: wire.extend(b"".join(buffers)))
+    out = Pipe(FrameReader(lambda _view: 0).take, lambda *buffers: wire.extend(b"".join(buffers)))
     for kind, payload in sent:
         out.put(kind, payload)
     out.flush()
-    pipe = cut(bytes(wire), sizes)
+    frames = reader(cut(bytes(wire), sizes))
     for kind, payload in sent:
-        got, back = pipe.take()
+        got, back = frames.take()
         assert (got, bytes(back)) == (kind, payload)
-    with pytest.raises(EOFError):
-        pipe.take()
+    for _again in range(2):
+        with pytest.raises(EOFError):
+            frames.take()
 
 
-def test_a_frame_that_is_too_long_is_refused_before_it_comes() -> None:
+@pytest.mark.parametrize("reader", [FrameReader, FramesAhead])
+def test_a_frame_that_is_too_long_is_refused_before_it_comes(reader: Reader) -> None:
     with pytest.raises(FrameError):
-        cut(HEADER.pack(1, MAX_PAYLOAD + 1), [100]).take()
+        reader(cut(HEADER.pack(1, MAX_PAYLOAD + 1), [100])).take()
+
+
+def test_what_is_read_ahead_is_bounded() -> None:
+    frame = HEADER.pack(1, MAX_PAYLOAD) + bytes(MAX_PAYLOAD)
+    given = 0
+    idle = threading.Event()
+
+    def read_into(view: memoryview) -> int:
+        nonlocal given
+        count = min(len(view), len(frame) - given % len(frame))
+        view[:count] = frame[given % len(frame) :][:count]
+        given += count
+        if given >= 100 * len(frame):
+            idle.set()  # It has read on and on.
+            return 0
+        return count
+
+    FramesAhead(read_into).take()
+    assert not idle.wait(1)
+    assert given <= 3 * BUFFER_BYTES

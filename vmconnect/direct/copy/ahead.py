@@ -1,4 +1,4 @@
-"""Reading ahead in a thread: a large file while what came before is sent, a wire while it is taken.
+"""Reading ahead in a thread: a large file while it is sent, frames while they are dealt with.
 
 Both ends of a copy wait half the time, for the disk or the wire, and compute checksums in the other
 half; in a guest with two processors the one hides the other.
@@ -13,16 +13,17 @@ from _queue import SimpleQueue
 from _thread import start_new_thread
 
 from vmconnect.direct.copy.frames import BLOCK_BYTES, OFFSET
+from vmconnect.direct.copy.reader import BUFFER_BYTES, FrameReader
 
 TYPE_CHECKING = False  # typing's own takes an emulated guest a tenth of a second to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
-__all__ = ["FileAhead", "ShrunkError", "WireAhead"]
+__all__ = ["FileAhead", "FramesAhead", "ShrunkError"]
 
 _BLOCKS = 4
-_WIRE_BYTES = 1 << 17
+_BUFFERS = 3
 
 
 class ShrunkError(Exception):
@@ -89,38 +90,39 @@ class FileAhead:
                 place += count
 
 
-class WireAhead:
-    """Bytes of a wire, read by a thread before they are asked for; up to half a megabyte."""
+class FramesAhead:
+    """Frames of a wire, read by a thread before they are asked for; up to three megabytes."""
 
     def __init__(self, read_into: Callable[[memoryview], int]) -> None:
-        self._read_into = read_into
         self._free: SimpleQueue[memoryview] = SimpleQueue()
-        self._full: SimpleQueue[tuple[memoryview, int]] = SimpleQueue()
-        for _ in range(_BLOCKS):
-            self._free.put(memoryview(bytearray(_WIRE_BYTES)))
-        self._block: memoryview | None = None
-        self._place = self._end = 0
+        self._full: SimpleQueue[tuple[int, memoryview] | BaseException] = SimpleQueue()
+        for _ in range(_BUFFERS):
+            self._free.put(memoryview(bytearray(BUFFER_BYTES)))
+        self._reader = FrameReader(read_into, self._free.get)
+        self._used: Any = None
         start_new_thread(self._run, ())
 
-    def read_into(self, view: memoryview) -> int:
-        """Read into ``view``, and return how many bytes came, 0 at the end."""
-        if self._block is None:
-            self._block, self._end = self._full.get()
-            self._place = 0
-        count = min(len(view), self._end - self._place)
-        view[:count] = self._block[self._place : self._place + count]
-        self._place += count
-        if self._place == self._end and self._end:
-            self._free.put(self._block)
-            self._block = None
-        return count
+    def take(self) -> tuple[int, memoryview]:
+        """Return the next frame; its payload is valid until the next call.
+
+        Raises EOFError at the end, FrameError for a frame that is too long.
+        """
+        frame = self._full.get()
+        if isinstance(frame, BaseException):
+            self._full.put(frame)  # for whoever asks again
+            raise frame
+        used = frame[1].obj
+        if used is not self._used:
+            if self._used is not None:
+                self._free.put(memoryview(self._used))
+            self._used = used
+        return frame
 
     def _run(self) -> None:
-        count = 1
-        while count:
-            block = self._free.get()
-            try:
-                count = self._read_into(block)
-            except OSError:
-                count = 0  # Whoever was there is not there any more.
-            self._full.put((block, count))
+        try:
+            while True:
+                self._full.put(self._reader.take())
+        except OSError:
+            self._full.put(EOFError())  # Whoever was there is not there any more.
+        except BaseException as error:  # noqa: BLE001 (raised again in the other thread)
+            self._full.put(error)

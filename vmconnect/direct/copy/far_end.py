@@ -14,10 +14,11 @@ import select
 import struct
 import time
 
-from vmconnect.direct.copy.ahead import WireAhead
+from vmconnect.direct.copy.ahead import FramesAhead
 from vmconnect.direct.copy.ends import measure, open_destination, send_sources
 from vmconnect.direct.copy.frames import Fault, FrameError, Kind, pack_fault
 from vmconnect.direct.copy.pipe import Pipe
+from vmconnect.direct.copy.reader import FrameReader
 from vmconnect.direct.copy.receiver import Named, Receiver, StoppedError
 from vmconnect.direct.copy.sender import Sender
 
@@ -64,8 +65,9 @@ def main() -> None:
     def write(*buffers: Bytes) -> None:
         _write_all(writing, *buffers)
 
-    receives = request["verb"] == "receive"
-    pipe = Pipe(WireAhead(read_into).read_into if receives else read_into, write)
+    # A sender is told next to nothing.
+    frames = FramesAhead if request["verb"] == "receive" else FrameReader
+    pipe = Pipe(frames(read_into).take, write)
     try:
         serve(request, pipe)
     except (OSError, EOFError):

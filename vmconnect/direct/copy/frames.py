@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "Fault", "FrameError", "Kind", "check_name", "pack_entry", "unpack_entry"]
 
-BLOCK_BYTES = 1 << 17
+BLOCK_BYTES = 1 << 18
 WHOLE_BYTES = 1 << 16
 """Files up to this size go in one frame."""
 RESUME_BYTES = 1 << 22
 """Files from this size on are gone on with after a cut."""
-MAX_PAYLOAD = 1 << 18
+MAX_PAYLOAD = 1 << 19
 NAME_BYTES = 255
 LINK_BYTES = 4095
 ATTRIBUTES_BYTES = 1 << 16

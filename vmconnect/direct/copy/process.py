@@ -15,6 +15,7 @@ from vmconnect.direct.copy.copied import shown
 from vmconnect.direct.copy.far_end import GREETING, LENGTH, OVER_SSH, TOKEN_BYTES
 from vmconnect.direct.copy.pipe import Pipe
 from vmconnect.direct.copy.program import command, program
+from vmconnect.direct.copy.reader import FrameReader
 from vmconnect.direct.library import paramiko
 from vmconnect.errors import (
     ConnectError,
@@ -78,9 +79,9 @@ class FarEnd:
         self._stream = stream
         self._connection = connection
         if stream is not None:
-            self.pipe = Pipe(stream.recv_into, self._send_raw)
+            self.pipe = Pipe(FrameReader(stream.recv_into).take, self._send_raw)
         else:
-            self.pipe = Pipe(self._receive_into, self._send)
+            self.pipe = Pipe(FrameReader(self._receive_into).take, self._send)
 
     @classmethod
     def start(

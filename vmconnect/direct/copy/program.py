@@ -17,7 +17,17 @@ __all__ = ["command", "program"]
 
 _PACKAGE = "vmconnect.direct.copy"
 # Each before those that import it.
-_MODULES = ("frames", "pipe", "ahead", "directory", "receiver", "sender", "ends", "far_end")
+_MODULES = (
+    "frames",
+    "reader",
+    "ahead",
+    "pipe",
+    "directory",
+    "receiver",
+    "sender",
+    "ends",
+    "far_end",
+)
 _LENGTHS = struct.Struct(">II")
 
 # Reads the two forms of the program, runs the one that fits, and leaves the rest of the input.
