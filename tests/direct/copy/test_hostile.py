@@ -141,6 +141,17 @@ def test_a_pattern_lets_in_what_it_matches(room: Path) -> None:
     assert os.listdir(room) == ["a.log"]
 
 
+@pytest.mark.parametrize("pattern", [b"*", b"?bashrc", b"[.]bashrc", b"*rc"])
+def test_a_pattern_lets_in_no_dot_files_that_a_shell_s_would_not(
+    room: Path, pattern: bytes
+) -> None:
+    with pytest.raises(FrameError, match="not asked for"):
+        play(room, TOP, whole(b".bashrc"), names=(Named(b"", pattern),))
+    assert os.listdir(room) == []
+    assert not play(room, TOP, whole(b".bashrc"), names=(Named(b"", b".*"),))
+    assert os.listdir(room) == [".bashrc"]
+
+
 @pytest.mark.parametrize(
     "frames",
     [

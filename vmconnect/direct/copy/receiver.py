@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Answer = tuple[int, bytes] | None
 
-__all__ = ["Named", "Receiver", "StoppedError"]
+__all__ = ["Named", "Receiver", "StoppedError", "matches"]
 
 # After these nothing that follows can be written either.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -500,9 +500,16 @@ def _name_of(named: Named, told: bytes) -> bytes:
     """Return what a source is called; FrameError if the sender tells what was not asked for."""
     if not named.pattern:
         return named.name
-    from fnmatch import fnmatchcase
-
     name = check_name(told)
-    if name != named.pattern and not fnmatchcase(os.fsdecode(name), os.fsdecode(named.pattern)):
+    if name != named.pattern and not matches(name, named.pattern):
         raise FrameError("a source that was not asked for")
     return name
+
+
+def matches(name: bytes, pattern: bytes) -> bool:
+    """Return whether a name matches, as a shell has it: a dot at its beginning only to a dot."""
+    from fnmatch import fnmatchcase
+
+    if name.startswith(b".") and not pattern.startswith(b"."):
+        return False
+    return fnmatchcase(os.fsdecode(name), os.fsdecode(pattern))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fnmatch
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmconnect.direct.copy.directory import Status
 from vmconnect.direct.copy.ends import has_pattern, split
-from vmconnect.direct.copy.receiver import Named
+from vmconnect.direct.copy.receiver import Named, matches
 from vmconnect.direct.copy.sender import Sender
 from vmconnect.direct.library import paramiko
 
@@ -81,8 +80,7 @@ class SftpTree:
                 os.path.join(each, name)  # noqa: PTH118
                 for each in found
                 for name in self._names(each or b".")
-                if fnmatch.fnmatchcase(os.fsdecode(name), os.fsdecode(part))
-                and (part.startswith(b".") or not name.startswith(b"."))
+                if matches(name, part)
             ]
         return found or [path]
 
