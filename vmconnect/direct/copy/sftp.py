@@ -10,13 +10,14 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vmconnect.direct.copy.directory import Status
 from vmconnect.direct.copy.ends import has_pattern, split
 from vmconnect.direct.copy.receiver import Named, matches
 from vmconnect.direct.copy.sender import Sender
+from vmconnect.direct.copy.sftp_source import SftpSource
 from vmconnect.direct.library import paramiko
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpTree"]
 
-_REQUEST_BYTES = 1 << 15
 # A guest that never comes to an end with its names.
 _MOST_NAMES = 1 << 20
 _SECOND = 10**9
@@ -89,36 +89,6 @@ class SftpTree:
             return _Directory(self._client, path).names()
         except OSError:
             return []  # As a shell has it.
-
-
-class _Source:
-    """A file to read from, in its order."""
-
-    def __init__(self, file: paramiko.SFTPFile):
-        self._file = file
-        self.status = _status(file.stat())
-        if self.status.size:
-            file.prefetch(self.status.size)
-
-    def extents(self) -> Iterator[tuple[int, int]]:
-        if self.status.size:
-            yield 0, self.status.size
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        if self._file.tell() != offset:
-            self._file.seek(offset)
-        data = self._file.read(min(len(buffer), _REQUEST_BYTES))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def attributes(self) -> Attributes:
-        return ()
-
-    def checksum(self, _size: int) -> int:
-        return _UNKNOWN  # It would have to come over here for that.
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class _Part:
@@ -207,9 +177,10 @@ class _Directory:
                 return None
             raise
 
-    def source(self, name: bytes, *, follow: bool = False) -> _Source:
+    def source(self, name: bytes, *, follow: bool = False) -> SftpSource:
         del follow
-        return _Source(self._client.open(self._at(name), "rb"))
+        file = self._client.open(self._at(name), "rb")
+        return SftpSource(self._client, file, _status(file.stat()))
 
     def target(self, name: bytes) -> bytes:
         target = self._client.readlink(self._at(name))
@@ -284,8 +255,11 @@ class _Directory:
 
 
 def _status(found: paramiko.SFTPAttributes) -> Status:
+    """Return what the guest tells of a file; OSError for what cannot be."""
     mode = found.st_mode or 0
     size = found.st_size or 0
+    if size >> 63:
+        raise OSError(errno.EOVERFLOW, "it says it has a size that no file has")
     seconds = int(found.st_mtime or 0)
     uid, gid = found.st_uid, found.st_gid
     owner = (-1, -1) if uid is None or gid is None else (uid, gid)
