@@ -36,7 +36,7 @@ MACHINE = Machine(
 )
 def test_what_would_make_lines_of_its_own_is_refused(made: Any, end: str) -> None:
     machine = replace(MACHINE, **made(f"a{end}ProxyCommand touch /tmp/owned"))
-    with pytest.raises(TargetError, match="web01|[*]") as caught:
+    with pytest.raises(TargetError, match="control character") as caught:
         block_for(machine)
     assert caught.value.machine == machine.name
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from tests.direct.copy.sftp_server import Hostile, openssh, played
@@ -46,6 +48,54 @@ def test_a_file_comes_out_and_goes_in(tmp_path: Path, size: int) -> None:
         assert copied(LocalTree(), tmp_path / "out", tree, tmp_path / "in") == ((1, size), [])
     assert (tmp_path / "out").read_bytes() == (tmp_path / "file").read_bytes()
     assert (tmp_path / "in").read_bytes() == (tmp_path / "file").read_bytes()
+
+
+def test_modes_and_times_are_set_on_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to the directory puts a link where the file on its way is."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    before = precious.stat()
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "new").chmod(0o666)
+    (tmp_path / "room").mkdir()
+
+    close = paramiko.SFTPFile.close
+
+    def closed(file: paramiko.SFTPFile) -> None:
+        close(file)
+        for part in (tmp_path / "room").iterdir():
+            part.unlink()
+            part.symlink_to(precious)
+
+    monkeypatch.setattr(paramiko.SFTPFile, "close", closed)
+    with openssh() as tree:
+        copied(LocalTree(), tmp_path / "new", tree, tmp_path / "room")
+    after = precious.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_is_replaced_belongs_to_whoever_copies(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "old").write_text("old")
+    os.chown(tmp_path / "old", 1000, 1000)
+    with openssh() as tree:
+        assert copied(LocalTree(), tmp_path / "new", tree, tmp_path / "old")[1] == []
+    found = (tmp_path / "old").stat()
+    assert (found.st_uid, found.st_gid, found.st_size) == (os.geteuid(), os.getegid(), 3)
+
+
+def test_sync_changes_modes(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("same")
+    (tmp_path / "room").mkdir()
+    with openssh() as tree:
+        assert copied(LocalTree(), tmp_path / "new", tree, tmp_path / "room") == ((1, 4), [])
+        (tmp_path / "new").chmod(0o640)
+        again = copied(LocalTree(), tmp_path / "new", tree, tmp_path / "room", sync=True)
+    assert again == ((0, 0), [])
+    assert stat.S_IMODE((tmp_path / "room" / "new").stat().st_mode) == 0o640
 
 
 def test_a_guest_that_says_its_file_is_huge_is_not_believed(tmp_path: Path) -> None:

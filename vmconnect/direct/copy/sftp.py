@@ -6,7 +6,6 @@ words. Paths are bytes, and so are names: they need not be UTF-8.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -120,8 +119,10 @@ class _Part:
             self._file.truncate(status.size)  # a hole at the end
         if self._file.stat().st_size != status.size:
             raise OSError(errno.EIO, "it did not arrive whole")
+        # On what is open: somebody in the guest may have put another thing where its name is.
+        self._file.chmod(status.mode & 0o777)
+        self._file.utime(_times(status))
         self._file.close()
-        self._directory.settle(self.name, status)
         self._directory.rename(self.name, name)
 
     def close(self) -> None:
@@ -218,19 +219,8 @@ class _Directory:
         self._client.mkdir(self._at(name), 0o700)
 
     def finish(self, status: Status, _attributes: Attributes) -> None:
-        self.settle(b".", status)
-
-    def settle(self, name: bytes, status: Status) -> None:
-        """Set mode, owner and times."""
-        if -1 not in status.owner:
-            with contextlib.suppress(OSError):  # Then it is ours.
-                self._client.chown(self._at(name), *status.owner)
-        self._client.chmod(self._at(name), status.mode & 0o777)
-        seconds = status.mtime_ns / _SECOND
-        self._client.utime(self._at(name), (seconds, seconds))
-
-    def set_mode(self, name: bytes, mode: int) -> None:
-        self._client.chmod(self._at(name), mode & 0o777)
+        self._client.chmod(self._path, status.mode & 0o777)
+        self._client.utime(self._path, _times(status))
 
     def rename(self, before: bytes, after: bytes) -> None:
         self._client.posix_rename(self._at(before), self._at(after))
@@ -260,7 +250,9 @@ def _status(found: paramiko.SFTPAttributes) -> Status:
     size = found.st_size or 0
     if size >> 63:
         raise OSError(errno.EOVERFLOW, "it says it has a size that no file has")
-    seconds = int(found.st_mtime or 0)
-    uid, gid = found.st_uid, found.st_gid
-    owner = (-1, -1) if uid is None or gid is None else (uid, gid)
-    return Status(mode, seconds * _SECOND, size, 0, owner)
+    return Status(mode, int(found.st_mtime or 0) * _SECOND, size)
+
+
+def _times(status: Status) -> tuple[float, float]:
+    """Return when it was read and written, as SFTP tells it."""
+    return status.mtime_ns / _SECOND, status.mtime_ns / _SECOND

@@ -83,6 +83,10 @@ class SftpSource:
         """Return what no checksum is: the file would have to come over here for it."""
         return _UNKNOWN
 
+    def set_mode(self, mode: int) -> None:
+        """Set its mode."""
+        self._file.chmod(mode & 0o777)
+
     def close(self) -> None:
         """Close it; what is still under way is heard by nobody."""
         self._answers.clear()
