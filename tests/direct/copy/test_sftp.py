@@ -6,6 +6,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
@@ -21,7 +22,7 @@ PIECE = 1 << 15
 
 
 def copied(
-    source: Tree, path: Path | str, target: Tree, destination: Path, *, sync: bool = False
+    source: Tree, path: Path | str, target: Tree, destination: Path, **options: Any
 ) -> tuple[tuple[int, int], list[str]]:
     """Copy one thing, and return how much was written, and what went wrong."""
     faults: list[Fault] = []
@@ -33,7 +34,7 @@ def copied(
             source,
             [os.fsencode(path)],
             receiver,
-            lambda put, ask: Sender(put, ask, sync=sync),
+            lambda put, ask: Sender(put, ask, **options),
         )
     finally:
         receiver.close()
@@ -74,6 +75,20 @@ def test_modes_and_times_are_set_on_what_was_written(
         copied(LocalTree(), tmp_path / "new", tree, tmp_path / "room")
     after = precious.stat()
     assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+def test_nobody_looks_into_what_is_on_its_way(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(10 * PIECE))
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "room").mkdir()
+    modes: set[int] = set()
+
+    def look(_size: int, _path: bytes) -> None:
+        modes.update(stat.S_IMODE(part.stat().st_mode) for part in (tmp_path / "room").iterdir())
+
+    with openssh() as tree:
+        copied(LocalTree(), tmp_path / "secret", tree, tmp_path / "room", progress=look)
+    assert modes == {0o600}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

@@ -27,6 +27,9 @@ __all__ = ["SftpTree"]
 # A guest that never comes to an end with its names.
 _MOST_NAMES = 1 << 20
 _SECOND = 10**9
+_MAKE = (
+    paramiko.sftp.SFTP_FLAG_WRITE | paramiko.sftp.SFTP_FLAG_CREATE | paramiko.sftp.SFTP_FLAG_EXCL
+)
 _UNKNOWN = -1
 # paramiko's texts for the three codes that draft-02 has; the rest is "Failure".
 _FAILURE = "the guest's SFTP server refused"
@@ -190,7 +193,12 @@ class _Directory:
     def part(self, name: bytes, *, resume: bool = False) -> _Part:
         if resume:
             self.remove(name)
-        return _Part(self, name, self._client.open(self._at(name), "wbx"))
+        # Not open: a file that it makes may be read by others until it has its own mode.
+        ours = paramiko.SFTPAttributes()
+        ours.st_mode = 0o600
+        request = self._client._request  # type: ignore[attr-defined]
+        handle = request(paramiko.sftp.CMD_OPEN, self._at(name), _MAKE, ours)[1].get_binary()
+        return _Part(self, name, paramiko.SFTPFile(self._client, handle, "wb"))
 
     def write(
         self,
