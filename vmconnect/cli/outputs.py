@@ -14,7 +14,7 @@ from vmconnect.cli.screen import Screen
 from vmconnect.cli.verdicts import verdict_of
 from vmconnect.cli.voice import printable
 from vmconnect.direct import Result
-from vmconnect.errors import GuestError
+from vmconnect.errors import GuestError, ResourceError
 from vmconnect.session import Outcome
 
 __all__ = ["Grouped", "JsonLines", "Output", "Prefixed"]
@@ -107,7 +107,10 @@ class _Spools:
                 self._files[label, number] = file
         if self._most is not None and file.tell() + len(data) > self._most:
             raise GuestError(f"the command wrote more than {self._most >> 20} MiB")
-        file.write(data)
+        try:
+            file.write(data)
+        except OSError as error:
+            raise ResourceError(f"cannot keep its output: {error.strerror}") from error
 
     def _taken(self, label: str, number: int) -> IO[bytes] | None:
         """Return what was kept, and keep it no more; the caller closes it."""

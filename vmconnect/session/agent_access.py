@@ -153,10 +153,11 @@ class _RelayedChannel:
         self, command: str, arguments: dict[str, Any], deadline: Deadline
     ) -> dict[str, Any]:
         """Send a request and return its reply; the hypervisor raises what is an error."""
-        from vmconnect.direct.agent.protocol import decode_reply, encode_request
+        from vmconnect.direct.agent.protocol import decode_reply, encode_request, most_bytes
 
         request = encode_request(command, arguments).decode()
-        return decode_reply(self._hypervisor.ask_agent(self._machine, request, deadline))
+        reply = self._hypervisor.ask_agent(self._machine, request, deadline)
+        return decode_reply(reply, most_bytes(command))
 
     def order(
         self, command: str, arguments: dict[str, Any], deadline: Deadline

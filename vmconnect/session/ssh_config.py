@@ -26,6 +26,8 @@ SUFFIX = ".vm"
 # What a pattern of ssh_config is made of: there is no way to write it and not mean it.
 _PATTERN = frozenset("*?!,")
 _SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+# Ends a line for ssh, for who reads its file, or for the terminal that it is printed on.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SUFFIX = re.compile(r"[.][a-z0-9.-]+")
 # ssh reads nothing else, and asks nobody: what is not pinned with us is not trusted.
 _TRUST = (
@@ -40,7 +42,7 @@ def block_for(machine: Machine) -> list[str]:
     """Return the lines by which ssh reaches one machine, under its name.
 
     Raises UnsupportedError for one with no vsock, TargetError for one that ssh cannot call by its
-    name, and that has no UUID.
+    name, and that has no UUID, and for one of which something would make lines of its own.
     """
     target = machine.target
     endpoint_at(machine, SSH_PORT)
@@ -57,7 +59,7 @@ def block_for(machine: Machine) -> list[str]:
     if machine.note.identity_file:
         lines.append(f"IdentityFile {_quoted(machine.note.identity_file.replace('%', '%%'))}")
         lines.append("IdentitiesOnly yes")
-    return _indented(lines)
+    return _indented(lines, machine.name)
 
 
 def block_for_all(suffix: str = SUFFIX) -> list[str]:
@@ -152,5 +154,11 @@ def _quoted(word: str) -> str:
     return f'"{escaped}"'
 
 
-def _indented(lines: list[str]) -> list[str]:
+def _indented(lines: list[str], machine: str | None = None) -> list[str]:
+    if any(map(_CONTROL.search, lines)):
+        raise TargetError(
+            "ssh_config has no way to write a control character",
+            machine=machine,
+            hint="its path, its UUID, its user or its key's path has one",
+        )
     return [lines[0], *(f"    {line}" for line in lines[1:])]

@@ -238,3 +238,34 @@ def test_who_goes_to_do_as_ordered_says_no_more() -> None:
 
     with played(script) as channel:
         GuestAgent(channel, "web01").shut_down("reboot")
+
+
+def test_only_a_reply_that_brings_bytes_may_be_long() -> None:
+    long = "x" * (1 << 20)
+
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        for _ in range(2):
+            agent.reply({"return": long, "id": agent.request()["id"]})
+        agent.synced(agent.sync())
+        agent.reply({"return": "short", "id": agent.request()["id"]})
+
+    with played(script) as channel:
+        for command in ("guest-file-read", "guest-info", "guest-ping"):
+            if command == "guest-info":
+                with pytest.raises(AgentError, match="web01: a reply longer than 1 MiB"):
+                    channel.exchange(command, {}, Deadline(LONG))
+            else:
+                assert len(channel.exchange(command, {}, Deadline(LONG))["return"]) > 1
+
+
+@pytest.mark.parametrize("command", ["guest-get-fsinfo", "guest-exec"])
+def test_an_order_s_refusal_is_bounded_too(command: str) -> None:
+    def script(agent: Played) -> None:
+        agent.synced(agent.sync())
+        agent.request()
+        agent.reply({"error": {"desc": "x" * (1 << 20)}})
+        agent.request()
+
+    with played(script) as channel, pytest.raises(AgentError, match="longer than 1 MiB"):
+        channel.order(command, {}, Deadline(LONG))

@@ -141,6 +141,7 @@ def test_what_cannot_be_copied(agent_here: GuestAgent, tmp_path: Path) -> None:
         (tmp_path / "none", tmp_path / "there", ResourceError, "No such file"),
         (room, tmp_path / "there", ResourceError, "Is a directory"),
         (Path("/dev/null"), tmp_path / "there", ResourceError, "no regular file"),
+        (Path("/proc/self/mem"), tmp_path / "there", ResourceError, "cannot read .*mem"),
     ]
     for local, remote, kind, words in put:
         with pytest.raises(kind, match=words):
@@ -152,6 +153,7 @@ def test_what_cannot_be_copied(agent_here: GuestAgent, tmp_path: Path) -> None:
         ("/dev/zero", tmp_path / "back", GuestError, "no regular file"),
         (str(source), tmp_path / "no" / "such", ResourceError, "No such file"),
         (str(source), room, ResourceError, "Is a directory"),
+        (str(source), source / "below", ResourceError, "Not a directory"),
     ]
     for there, here, kind, words in get:
         with pytest.raises(kind, match=words):

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmconnect.direct.agent import protocol
 from vmconnect.direct.agent.protocol import (
     AgentParser,
     Reply,
@@ -17,6 +16,7 @@ from vmconnect.direct.agent.protocol import (
     decode_reply,
     encode_request,
     encode_sync,
+    most_bytes,
 )
 from vmconnect.errors import AgentError
 
@@ -74,16 +74,35 @@ def test_before_the_mark_nothing_is_kept() -> None:
     assert len(parser._partial) == 0
 
 
-def test_a_reply_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "MAX_REPLY_BYTES", 1000)
-    parser = AgentParser()
+def test_a_reply_is_bounded() -> None:
+    parser = AgentParser(1000)
     parser.receive(b"\xff" + line({"return": 1}))
     with pytest.raises(AgentError, match="longer than"):
         for _ in range(11):
             parser.receive(b"[" * 100)
     assert len(parser._partial) == 0
+    long = {"return": "x" * 1500}
+    parser.receive(b"\xff" + line({"return": 1}))
     with pytest.raises(AgentError, match="longer than"):
-        decode_reply("x" * 1001)
+        parser.receive(line(long))
+    parser.most_bytes = 2000
+    assert parser.receive(b"\xff" + line({"return": 1}) + line(long))[1:] == [Reply(long)]
+    with pytest.raises(AgentError, match="longer than"):
+        decode_reply("x" * 1001, 1000)
+
+
+@pytest.mark.parametrize(
+    ("command", "most"),
+    [
+        ("guest-exec-status", 64 << 20),
+        ("guest-file-read", 64 << 20),
+        ("guest-exec", 1 << 20),
+        ("guest-get-fsinfo", 1 << 20),
+        ("guest-anything", 1 << 20),
+    ],
+)
+def test_only_what_brings_bytes_may_be_long(command: str, most: int) -> None:
+    assert most_bytes(command) == most
 
 
 @pytest.mark.parametrize("bad", [b"[1]\n", b"7\n", b"{\n", b"\x00\n", b"[" * 100_000 + b"\n"])
@@ -93,7 +112,7 @@ def test_what_is_no_reply(bad: bytes) -> None:
     with pytest.raises(AgentError, match="reply"):
         parser.receive(bad)
     with pytest.raises(AgentError, match="reply"):
-        decode_reply(bad.decode())
+        decode_reply(bad.decode(), 1 << 20)
 
 
 def test_an_answer_to_another_number_is_no_reply() -> None:

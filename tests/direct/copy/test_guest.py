@@ -151,11 +151,14 @@ def test_permissions_in_the_guest_are_its_own(
     other.close()
 
 
-def test_a_file_that_is_replaced_keeps_its_owner(guest: Guest, room: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_file_that_is_replaced_belongs_to_whoever_copies(
+    guest: Guest, room: str, tmp_path: Path, way: str
+) -> None:
     guest.run(["sh", "-c", f"echo x >{room}/f; chown 1000:1000 {room}/f"])
     (tmp_path / "f").write_text("new")
-    guest.put(tmp_path / "f", room)
-    assert guest.run(["sh", "-c", f"ls -n {room}/f"]).text.split()[2:4] == ["1000", "1000"]
+    guest.put(tmp_path / "f", room, options=by(way))
+    assert guest.run(["sh", "-c", f"ls -n {room}/f"]).text.split()[2:4] == ["0", "0"]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.direct.copy.ends import receiver_at
+from vmconnect.direct.copy.directory import Directory, Status
 from vmconnect.direct.copy.frames import (
     COUNTS,
     ENTRY,
@@ -141,6 +142,17 @@ def test_a_pattern_lets_in_what_it_matches(room: Path) -> None:
     assert os.listdir(room) == ["a.log"]
 
 
+@pytest.mark.parametrize("pattern", [b"*", b"?bashrc", b"[.]bashrc", b"*rc"])
+def test_a_pattern_lets_in_no_dot_files_that_a_shell_s_would_not(
+    room: Path, pattern: bytes
+) -> None:
+    with pytest.raises(FrameError, match="not asked for"):
+        play(room, TOP, whole(b".bashrc"), names=(Named(b"", pattern),))
+    assert os.listdir(room) == []
+    assert not play(room, TOP, whole(b".bashrc"), names=(Named(b"", b".*"),))
+    assert os.listdir(room) == [".bashrc"]
+
+
 @pytest.mark.parametrize(
     "frames",
     [
@@ -204,6 +216,30 @@ def test_a_file_that_arrives_damaged_does_not_get_its_name(room: Path) -> None:
 def test_set_user_id_does_not_travel(room: Path) -> None:
     assert not play(room, TOP, whole(b"x", mode=stat.S_IFREG | 0o6755))
     assert stat.S_IMODE((room / "x").stat().st_mode) == 0o755
+
+
+def test_a_name_that_is_another_s_by_now_does_not_get_the_mode(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to the directory swaps the file between the look at it and the change."""
+    (room / "x").write_text("same")
+    os.utime(room / "x", ns=(10**18, 10**18))
+    look = Directory.status
+
+    def swap(directory: Directory, name: bytes, *, follow: bool = False) -> Status | None:
+        found = look(directory, name, follow=follow)
+        (room / "x").unlink()
+        os.link(room.parent / "outside" / "precious", room / "x")
+        return found
+
+    monkeypatch.setattr(Directory, "status", swap)
+    faults: list[Fault] = []
+    receiver = receiver_at(room, [Named(b"x")], faults)
+    receiver.take(*TOP)
+    asked = entry(stat.S_IFREG | 0o666, b"x", 4)
+    assert receiver.take(Kind.ASK, asked) == (Kind.WANTED, b"\1")
+    receiver.close()
+    assert untouched(room)
 
 
 def test_a_part_of_another_s_is_not_gone_on_with(room: Path) -> None:

@@ -142,6 +142,17 @@ def test_a_destination_that_is_a_link_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "new"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("size", [1, WHOLE_BYTES + 1])
+def test_a_file_that_is_replaced_belongs_to_whoever_copies(tmp_path: Path, size: int) -> None:
+    (tmp_path / "new").write_bytes(bytes(size))
+    (tmp_path / "old").write_text("old")
+    os.chown(tmp_path / "old", 1000, 1000)
+    assert copied([tmp_path / "new"], tmp_path / "old") == []
+    found = (tmp_path / "old").stat()
+    assert (found.st_uid, found.st_gid, found.st_size) == (os.geteuid(), os.getegid(), size)
+
+
 def test_holes_stay_holes(tmp_path: Path) -> None:
     size = 64 << 20
     with (tmp_path / "sparse").open("wb") as file:

@@ -4,6 +4,8 @@
     the commands; `AgentQuestions` are those that only ask
 `GuestFile`, `PowerShellResult`, and what `facts` has
     what they give
+`AgentFiles`
+    copies of files, where there is no other way
 `AgentChannel`, `StreamChannel`
     what carries requests: a virtio-serial port's socket here, a hypervisor elsewhere
 `AgentParser`, `encode_request`, `encode_sync`
@@ -26,12 +28,14 @@ from vmconnect.direct.agent.facts import (
     TimeZone,
 )
 from vmconnect.direct.agent.file import GuestFile
+from vmconnect.direct.agent.files import AgentFiles
 from vmconnect.direct.agent.guest_agent import GuestAgent
 from vmconnect.direct.agent.powershell import PowerShellResult
 from vmconnect.direct.agent.protocol import AgentParser, encode_request, encode_sync
 
 __all__ = [
     "AgentChannel",
+    "AgentFiles",
     "AgentInfo",
     "AgentParser",
     "Disk",

@@ -17,6 +17,7 @@ from vmconnect.direct.agent.protocol import (
     encode_mark,
     encode_request,
     encode_sync,
+    most_bytes,
 )
 from vmconnect.errors import AgentError, ConnectionLostError, DeadlineError, UnsupportedError
 from vmconnect.streams import Stream
@@ -80,7 +81,7 @@ class StreamChannel:
         After one that had no reply the channel is synchronised before the next, so that a late
         reply is nobody else's.
         """
-        with self._turns(deadline):
+        with self._turns(command, deadline):
             reply = self._ask(command, arguments, deadline)
             if self._numbers and reply.refuses_number:
                 self._numbers = False
@@ -95,7 +96,7 @@ class StreamChannel:
 
         What is asked behind it is answered after it: so None is known, not waited for.
         """
-        with self._turns(deadline):
+        with self._turns(command, deadline):
             reply = self._tell(command, arguments, deadline)
             if reply is not None and self._numbers and reply.refuses_number:
                 self._numbers = False
@@ -108,12 +109,13 @@ class StreamChannel:
         self._stream.close()
 
     @contextlib.contextmanager
-    def _turns(self, deadline: Deadline) -> Iterator[None]:
-        """Have the channel to ourselves for a ``with`` block, synchronised at its beginning."""
+    def _turns(self, command: str, deadline: Deadline) -> Iterator[None]:
+        """Have the channel to ourselves for ``command``, synchronised at the block's beginning."""
         left = deadline.remaining()
         if not self._turn.acquire(timeout=-1 if left is None else left):
             raise DeadlineError("the guest agent is busy with another", machine=self.machine)
         try:
+            self._parser.most_bytes = most_bytes(command)
             if not self._synchronised:
                 self._synchronise(deadline)
             # Until the reply is there the next one in line is not the next request's.

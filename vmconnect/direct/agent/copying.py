@@ -83,13 +83,14 @@ def download(
                 with contextlib.suppress(UnsupportedError):
                     checked(agent, ["sh", "-c", _REGULAR, "sh", remote], _step(deadline))
             with GuestFile.open(agent, remote, "rb", _step(deadline)) as source:
-                size = _receive(source, target, part, progress, deadline)
+                size = _receive(source, target, progress, deadline)
         try:
             part.replace(local)
         except OSError as error:
             raise ResourceError(f"cannot write {local}: {error.strerror}") from error
     except BaseException:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # The error that counts is on its way.
+            part.unlink()
         raise
     return size
 
@@ -113,25 +114,18 @@ def _send(
     return size
 
 
-def _receive(
-    source: GuestFile, target: BinaryIO, path: Path, progress: Progress, deadline: Deadline
-) -> int:
+def _receive(source: GuestFile, target: BinaryIO, progress: Progress, deadline: Deadline) -> int:
     total = source.seek(0, os.SEEK_END, _step(deadline))
     source.seek(0, timeout=_step(deadline))
     size = 0
-    try:
-        while data := source.read(timeout=_step(deadline)):
-            size += len(data)
-            if any(data):
-                target.write(data)
-            else:
-                target.seek(size)
-            progress.advance(size, max(size, total))
-        target.truncate(size)
-    except OSError as error:
-        if isinstance(error, VmconnectError):
-            raise
-        raise ResourceError(f"cannot write {path}: {error.strerror}") from error
+    while data := source.read(timeout=_step(deadline)):
+        size += len(data)
+        if any(data):
+            target.write(data)
+        else:
+            target.seek(size)
+        progress.advance(size, max(size, total))
+    target.truncate(size)
     return size
 
 
@@ -153,12 +147,15 @@ def _remove(agent: GuestAgent, part: str, *, windows: bool) -> None:
 
 @contextlib.contextmanager
 def _local(path: Path, mode: str) -> Iterator[BinaryIO]:
+    """Open a file of this host's for a block; what the system refuses there is a ResourceError."""
     try:
-        file = cast("BinaryIO", path.open(mode))
+        with path.open(mode) as file:
+            yield cast("BinaryIO", file)
+    except VmconnectError:
+        raise
     except OSError as error:
-        raise ResourceError(f"cannot open {path}: {error.strerror}") from error
-    with file:
-        yield file
+        verb = "read" if mode == "rb" else "write"
+        raise ResourceError(f"cannot {verb} {path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager

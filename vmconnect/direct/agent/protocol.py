@@ -19,7 +19,6 @@ from typing import Any
 from vmconnect.errors import AgentError, UnsupportedError
 
 __all__ = [
-    "MAX_REPLY_BYTES",
     "AgentParser",
     "Reply",
     "Synced",
@@ -27,10 +26,13 @@ __all__ = [
     "encode_mark",
     "encode_request",
     "encode_sync",
+    "most_bytes",
 ]
 
+_REPLY_BYTES = 1 << 20
 # The longest that qemu-ga gives is a command's output: 16 MiB of each stream, in Base64.
-MAX_REPLY_BYTES = 64 << 20
+_LONG_REPLY_BYTES = 64 << 20
+_LONG = frozenset({"guest-exec-status", "guest-file-read"})
 
 _SENTINEL = b"\xff"
 _SHOWN_BYTES = 40
@@ -79,6 +81,11 @@ def encode_request(command: str, arguments: dict[str, Any], number: int | None =
         raise UnsupportedError("the guest agent takes no names that are not Unicode") from None
 
 
+def most_bytes(command: str) -> int:
+    """Return how long a reply to ``command`` may be: few bring more than facts."""
+    return _LONG_REPLY_BYTES if command in _LONG else _REPLY_BYTES
+
+
 def encode_sync(number: int) -> bytes:
     """Return the request that finds the beginning of our own replies.
 
@@ -94,9 +101,10 @@ def encode_mark(number: int) -> bytes:
 
 
 class AgentParser:
-    """Replies out of bytes; until the first 0xFF it keeps nothing."""
+    """Replies out of bytes, each up to ``most_bytes``; until the first 0xFF it keeps nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = _REPLY_BYTES) -> None:
+        self.most_bytes = most_bytes
         self._partial = bytearray()
         self._discarding = True
 
@@ -117,28 +125,30 @@ class AgentParser:
                 return []
             data, self._discarding = data[start:], False
         self._partial += data
-        if b"\n" not in data:
-            if len(self._partial) > MAX_REPLY_BYTES:
-                self.resynchronise()
-                raise AgentError(f"a reply longer than {MAX_REPLY_BYTES >> 20} MiB")
-            return []
-        *lines, rest = self._partial.split(b"\n")
-        self._partial = rest
+        lines: list[bytearray] = []
+        if b"\n" in data:
+            *lines, self._partial = self._partial.split(b"\n")
         try:
+            for each in (*lines, self._partial):
+                _check_length(len(each), self.most_bytes)
             return [reply for line in lines if (reply := _reply(line)) is not None]
         except AgentError:
             self.resynchronise()
             raise
 
 
-def decode_reply(text: str) -> dict[str, Any]:
+def decode_reply(text: str, most_bytes: int) -> dict[str, Any]:
     """Return a reply that came by itself, as a text; raises AgentError if it is none."""
-    if len(text) > MAX_REPLY_BYTES:
-        raise AgentError(f"a reply longer than {MAX_REPLY_BYTES >> 20} MiB")
+    _check_length(len(text), most_bytes)
     content = _object(text.encode("utf-8", "replace"))
     if content is None:
         raise AgentError("an empty reply")
     return content
+
+
+def _check_length(length: int, most_bytes: int) -> None:
+    if length > most_bytes:
+        raise AgentError(f"a reply longer than {most_bytes >> 20} MiB")
 
 
 def _reply(line: bytearray) -> Synced | Reply | None:

@@ -14,7 +14,7 @@
     the program that a guest's own Python runs: one of the two, and a pipe
 `FarEnd`
     that program from here: started over SSH, then talked to over vsock where that can be
-`sftp`
+`sftp`, `sftp_source`
     a directory of a guest that has no Python
 `Copier`
     which of the ways it is, and the copy itself

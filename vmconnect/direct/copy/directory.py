@@ -31,33 +31,23 @@ _WITHOUT = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL
 
 
 class Status:
-    """What is known of a name without opening it; an owner of -1 is nobody in particular."""
+    """What is known of a name without opening it."""
 
-    __slots__ = ("device", "mode", "mtime_ns", "owner", "size")
+    __slots__ = ("device", "mode", "mtime_ns", "size")
 
-    def __init__(
-        self,
-        mode: int,
-        mtime_ns: int,
-        size: int,
-        device: int = 0,
-        owner: tuple[int, int] = (-1, -1),
-    ) -> None:
+    def __init__(self, mode: int, mtime_ns: int, size: int, device: int = 0) -> None:
         self.mode = mode
         self.mtime_ns = mtime_ns
         self.size = size
         self.device = device
-        self.owner = owner
 
 
 def _status(found: os.stat_result) -> Status:
-    return Status(
-        found.st_mode, found.st_mtime_ns, found.st_size, found.st_rdev, (found.st_uid, found.st_gid)
-    )
+    return Status(found.st_mode, found.st_mtime_ns, found.st_size, found.st_rdev)
 
 
 class Source:
-    """A file to read from."""
+    """A file to read from, or to look at."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -97,6 +87,10 @@ class Source:
         """Return the CRC-32 of the first bytes, holes and all."""
         return checksum_of(self._descriptor, size)
 
+    def set_mode(self, mode: int) -> None:
+        """Set its mode."""
+        os.fchmod(self._descriptor, mode & 0o777)
+
     def close(self) -> None:
         """Close it."""
         os.close(self._descriptor)
@@ -126,11 +120,10 @@ class Part:
             data, offset = data[count:], offset + count
 
     def finish(self, status: Status, attributes: Attributes, name: bytes) -> None:
-        """Give it its size, mode, owner and times, and then its name."""
+        """Give it its size, mode and times, and then its name."""
         descriptor = self._descriptor
         os.ftruncate(descriptor, status.size)
         _set_attributes(descriptor, attributes)
-        _give(descriptor, status.owner)
         os.fchmod(descriptor, status.mode & 0o777)
         os.utime(descriptor, ns=(status.mtime_ns, status.mtime_ns))
         self._directory.rename(self.name, name)
@@ -243,8 +236,6 @@ class Directory:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if attributes:
                 _set_attributes(descriptor, attributes)
-            if status.owner != (-1, -1):
-                _give(descriptor, status.owner)
             os.fchmod(descriptor, status.mode & 0o777)
             os.utime(descriptor, ns=(status.mtime_ns, status.mtime_ns))
             os.rename(part, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
@@ -273,14 +264,6 @@ class Directory:
         _set_attributes(self._descriptor, attributes)
         os.fchmod(self._descriptor, status.mode & 0o777)
         os.utime(self._descriptor, ns=(status.mtime_ns, status.mtime_ns))
-
-    def set_mode(self, name: bytes, mode: int) -> None:
-        """Set the mode of a file in it."""
-        source = os.open(name, _READ, dir_fd=self._descriptor)
-        try:
-            os.fchmod(source, mode & 0o777)
-        finally:
-            os.close(source)
 
     def rename(self, before: bytes, after: bytes) -> None:
         """Rename within it; what was there is replaced."""
@@ -333,13 +316,3 @@ def _set_attributes(descriptor: int, attributes: Attributes) -> None:
         except OSError as error:
             if error.errno not in _WITHOUT:
                 raise
-
-
-def _give(descriptor: int, owner: tuple[int, int]) -> None:
-    """Let the file that is replaced keep its owner, where we may give files away."""
-    if owner == (-1, -1) or (owner[0] == os.geteuid() and owner[1] == os.getegid()):
-        return
-    try:
-        os.fchown(descriptor, *owner)
-    except PermissionError:
-        pass

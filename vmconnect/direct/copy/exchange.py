@@ -102,6 +102,7 @@ def tree_to_far(
         far.pipe.put(kind, payload)
 
     def ask(kind: int, payload: Bytes) -> tuple[int, memoryview]:
+        answers.expect()
         put(kind, payload)
         far.pipe.flush()
         return answers.next()
@@ -129,6 +130,8 @@ def far_to_far(source: FarEnd, target: FarEnd, watch: Watch) -> Sum:
                 watch.total(*unpack(COUNTS, payload))
             elif kind in {Kind.DATA, Kind.WHOLE}:
                 watch.moved(len(payload), b"")
+            if kind == Kind.DONE:
+                answers.expect()
             target.pipe.put(kind, payload)
             if kind in _ANSWERED:
                 target.pipe.flush()
@@ -148,6 +151,8 @@ class _Answers:
         self._watch = watch
         self._asker = asker
         self._answers: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        # Each is counted by one thread alone.
+        self._expected = self._received = 0
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="vmconnect-answers", daemon=True)
 
@@ -155,6 +160,10 @@ class _Answers:
         """Raise what has ended the receiver, if anything has."""
         if self._error is not None:
             raise self._error
+
+    def expect(self) -> None:
+        """Take note that something is about to be asked: one more answer may come."""
+        self._expected += 1
 
     def next(self) -> tuple[int, memoryview]:
         """Return the next answer."""
@@ -178,6 +187,9 @@ class _Answers:
                 elif kind == Kind.FATAL:
                     raise StoppedError(unpack_fault(payload))
                 elif kind == Kind.SUM or self._asker is None:
+                    if self._received == self._expected:
+                        raise FrameError("an answer that was not asked for")
+                    self._received += 1
                     self._answers.put((kind, bytes(payload)))
                 if self._asker is not None and kind in {Kind.SUM, Kind.HELD, Kind.WANTED}:
                     self._asker.pipe.put(kind, payload)
@@ -209,6 +221,7 @@ class _Answers:
                 raise self._error
         if not isinstance(error, ConnectionLostError) or self._is_unwanted():
             # What is kept for later is for who was cut off.
+            self.expect()
             with contextlib.suppress(VmconnectError):
                 self._far.pipe.put(Kind.ABANDON)
                 self._far.pipe.flush()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Answer = tuple[int, bytes] | None
 
-__all__ = ["Named", "Receiver", "StoppedError"]
+__all__ = ["Named", "Receiver", "StoppedError", "matches"]
 
 # After these nothing that follows can be written either.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -284,10 +284,10 @@ class Receiver:
             return None
         level, name, path = self._place(entry)
         try:
-            before = self._before(level, name)
+            self._before(level, name)
             if zlib.crc32(data) != crc:
                 raise OSError(errno.EBADMSG, "it arrived damaged")
-            status = Status(entry.mode, entry.mtime_ns, entry.size, 0, _owner(before))
+            status = Status(entry.mode, entry.mtime_ns, entry.size)
             part = self._part_name(name, self._mark)
             level.directory.write(part, name, status, entry.attributes, data)
         except OSError as error:
@@ -305,8 +305,8 @@ class Receiver:
         if not self._skipped:
             level, self._name, path = self._place(entry)
             try:
-                before = self._before(level, self._name)
-                self._status = Status(entry.mode, entry.mtime_ns, entry.size, 0, _owner(before))
+                self._before(level, self._name)
+                self._status = Status(entry.mode, entry.mtime_ns, entry.size)
                 self._part = self._open_part(level, entry, large)
                 self._deaf = False
                 if large and 0 < self._part.size <= entry.size:
@@ -458,12 +458,17 @@ class Receiver:
             return False
         try:
             found = level.directory.status(name)
-            if found is None or not stat.S_ISREG(found.mode):
-                return False
-            if found.size != entry.size or not _same_time(found.mtime_ns, entry.mtime_ns):
+            if found is None or not _is_same(found, entry):
                 return False
             if (found.mode ^ entry.mode) & 0o777:
-                level.directory.set_mode(name, entry.mode)
+                source = level.directory.source(name)
+                try:
+                    # The name may be another's by now; what is open is what is looked at.
+                    if not _is_same(source.status, entry):
+                        return False
+                    source.set_mode(entry.mode)
+                finally:
+                    source.close()
         except OSError:
             return False
         self._count(entry.size, name, moved=False)
@@ -485,13 +490,12 @@ class Receiver:
             self._progress(size, path)
 
 
-def _owner(before: Status | None) -> tuple[int, int]:
-    """Return whose a file is that is replaced."""
-    return before.owner if before is not None and stat.S_ISREG(before.mode) else (-1, -1)
-
-
-def _same_time(one: int, other: int) -> bool:
-    """Return whether two times are the same; SFTP and some file systems know whole seconds only."""
+def _is_same(found: Status, entry: Entry) -> bool:
+    """Return whether a file is the one that is told of, as its size and time have it."""
+    if not stat.S_ISREG(found.mode) or found.size != entry.size:
+        return False
+    # SFTP and some file systems know whole seconds only.
+    one, other = found.mtime_ns, entry.mtime_ns
     whole = not (one % _SECOND and other % _SECOND)
     return one == other or (whole and one // _SECOND == other // _SECOND)
 
@@ -500,9 +504,16 @@ def _name_of(named: Named, told: bytes) -> bytes:
     """Return what a source is called; FrameError if the sender tells what was not asked for."""
     if not named.pattern:
         return named.name
-    from fnmatch import fnmatchcase
-
     name = check_name(told)
-    if name != named.pattern and not fnmatchcase(os.fsdecode(name), os.fsdecode(named.pattern)):
+    if name != named.pattern and not matches(name, named.pattern):
         raise FrameError("a source that was not asked for")
     return name
+
+
+def matches(name: bytes, pattern: bytes) -> bool:
+    """Return whether a name matches, as a shell has it: a dot at its beginning only to a dot."""
+    from fnmatch import fnmatchcase
+
+    if name.startswith(b".") and not pattern.startswith(b"."):
+        return False
+    return fnmatchcase(os.fsdecode(name), os.fsdecode(pattern))

@@ -6,18 +6,17 @@ words. Paths are bytes, and so are names: they need not be UTF-8.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fnmatch
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vmconnect.direct.copy.directory import Status
 from vmconnect.direct.copy.ends import has_pattern, split
-from vmconnect.direct.copy.receiver import Named
+from vmconnect.direct.copy.receiver import Named, matches
 from vmconnect.direct.copy.sender import Sender
+from vmconnect.direct.copy.sftp_source import SftpSource
 from vmconnect.direct.library import paramiko
 
 if TYPE_CHECKING:
@@ -25,10 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpTree"]
 
-_REQUEST_BYTES = 1 << 15
 # A guest that never comes to an end with its names.
 _MOST_NAMES = 1 << 20
 _SECOND = 10**9
+_MAKE = (
+    paramiko.sftp.SFTP_FLAG_WRITE | paramiko.sftp.SFTP_FLAG_CREATE | paramiko.sftp.SFTP_FLAG_EXCL
+)
 _UNKNOWN = -1
 # paramiko's texts for the three codes that draft-02 has; the rest is "Failure".
 _FAILURE = "the guest's SFTP server refused"
@@ -81,8 +82,7 @@ class SftpTree:
                 os.path.join(each, name)  # noqa: PTH118
                 for each in found
                 for name in self._names(each or b".")
-                if fnmatch.fnmatchcase(os.fsdecode(name), os.fsdecode(part))
-                and (part.startswith(b".") or not name.startswith(b"."))
+                if matches(name, part)
             ]
         return found or [path]
 
@@ -91,36 +91,6 @@ class SftpTree:
             return _Directory(self._client, path).names()
         except OSError:
             return []  # As a shell has it.
-
-
-class _Source:
-    """A file to read from, in its order."""
-
-    def __init__(self, file: paramiko.SFTPFile):
-        self._file = file
-        self.status = _status(file.stat())
-        if self.status.size:
-            file.prefetch(self.status.size)
-
-    def extents(self) -> Iterator[tuple[int, int]]:
-        if self.status.size:
-            yield 0, self.status.size
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        if self._file.tell() != offset:
-            self._file.seek(offset)
-        data = self._file.read(min(len(buffer), _REQUEST_BYTES))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def attributes(self) -> Attributes:
-        return ()
-
-    def checksum(self, _size: int) -> int:
-        return _UNKNOWN  # It would have to come over here for that.
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class _Part:
@@ -152,8 +122,10 @@ class _Part:
             self._file.truncate(status.size)  # a hole at the end
         if self._file.stat().st_size != status.size:
             raise OSError(errno.EIO, "it did not arrive whole")
+        # On what is open: somebody in the guest may have put another thing where its name is.
+        self._file.chmod(status.mode & 0o777)
+        self._file.utime(_times(status))
         self._file.close()
-        self._directory.settle(self.name, status)
         self._directory.rename(self.name, name)
 
     def close(self) -> None:
@@ -209,9 +181,10 @@ class _Directory:
                 return None
             raise
 
-    def source(self, name: bytes, *, follow: bool = False) -> _Source:
+    def source(self, name: bytes, *, follow: bool = False) -> SftpSource:
         del follow
-        return _Source(self._client.open(self._at(name), "rb"))
+        file = self._client.open(self._at(name), "rb")
+        return SftpSource(self._client, file, _status(file.stat()))
 
     def target(self, name: bytes) -> bytes:
         target = self._client.readlink(self._at(name))
@@ -220,7 +193,12 @@ class _Directory:
     def part(self, name: bytes, *, resume: bool = False) -> _Part:
         if resume:
             self.remove(name)
-        return _Part(self, name, self._client.open(self._at(name), "wbx"))
+        # Not open: a file that it makes may be read by others until it has its own mode.
+        ours = paramiko.SFTPAttributes()
+        ours.st_mode = 0o600
+        request = self._client._request  # type: ignore[attr-defined]
+        handle = request(paramiko.sftp.CMD_OPEN, self._at(name), _MAKE, ours)[1].get_binary()
+        return _Part(self, name, paramiko.SFTPFile(self._client, handle, "wb"))
 
     def write(
         self,
@@ -249,19 +227,8 @@ class _Directory:
         self._client.mkdir(self._at(name), 0o700)
 
     def finish(self, status: Status, _attributes: Attributes) -> None:
-        self.settle(b".", status)
-
-    def settle(self, name: bytes, status: Status) -> None:
-        """Set mode, owner and times."""
-        if -1 not in status.owner:
-            with contextlib.suppress(OSError):  # Then it is ours.
-                self._client.chown(self._at(name), *status.owner)
-        self._client.chmod(self._at(name), status.mode & 0o777)
-        seconds = status.mtime_ns / _SECOND
-        self._client.utime(self._at(name), (seconds, seconds))
-
-    def set_mode(self, name: bytes, mode: int) -> None:
-        self._client.chmod(self._at(name), mode & 0o777)
+        self._client.chmod(self._path, status.mode & 0o777)
+        self._client.utime(self._path, _times(status))
 
     def rename(self, before: bytes, after: bytes) -> None:
         self._client.posix_rename(self._at(before), self._at(after))
@@ -286,9 +253,14 @@ class _Directory:
 
 
 def _status(found: paramiko.SFTPAttributes) -> Status:
+    """Return what the guest tells of a file; OSError for what cannot be."""
     mode = found.st_mode or 0
     size = found.st_size or 0
-    seconds = int(found.st_mtime or 0)
-    uid, gid = found.st_uid, found.st_gid
-    owner = (-1, -1) if uid is None or gid is None else (uid, gid)
-    return Status(mode, seconds * _SECOND, size, 0, owner)
+    if size >> 63:
+        raise OSError(errno.EOVERFLOW, "it says it has a size that no file has")
+    return Status(mode, int(found.st_mtime or 0) * _SECOND, size)
+
+
+def _times(status: Status) -> tuple[float, float]:
+    """Return when it was read and written, as SFTP tells it."""
+    return status.mtime_ns / _SECOND, status.mtime_ns / _SECOND
