@@ -42,7 +42,7 @@ bench: $(VENV)/.bench  ## measure beside ssh and scp, and beside other VNC clien
 clean:  ## remove the venv and what was built
 	rm -rf $(VENV) build dist *.egg-info vmconnect/vnc/_kernel.c vmconnect/vnc/_kernel.*.so
 
-$(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*.pyx vmconnect/vnc/_kernel/*.pxi vmconnect/vnc/_kernel/*/*.h) Makefile
+$(VENV)/.run: pyproject.toml setup.py constraints.txt $(wildcard vmconnect/vnc/*.pyx vmconnect/vnc/_kernel/*.pxi vmconnect/vnc/_kernel/*/*.h) vmconnect/broker/client.c Makefile
 	@scripts/system-packages --python $(PYTHON) $(RUN_PACKAGES) $(BUILD_PACKAGES)
 	@scripts/venv $(PYTHON) $(VENV) '.[window]'
 	@touch $@

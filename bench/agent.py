@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.guest import VMCONNECT
 from tests.hypervisor.libvirtd import session_daemon
 from tests.session.test_agent_access import DOMAIN
 from vmconnect.deadline import Deadline
@@ -143,7 +144,7 @@ def main() -> int:
         virsh = Virsh(address.uri)
         held.callback(virsh.close)
         agent = held.enter_context(open_agent(machine))
-        process = [sys.executable, "-m", "vmconnect", "agent", "exec", "-n", "--json"]
+        process = [VMCONNECT, "agent", "exec", "-n", "--json"]
         process += [machine.target, "true"]
         # As installed: without compiled modules every start would compile them anew.
         env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}

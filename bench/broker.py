@@ -15,13 +15,12 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.guest import NAME, Figure, Peers, plot, run, table, timed
+from bench.guest import NAME, VMCONNECT, Figure, Peers, plot, run, table, timed
 from vmconnect.broker import wire
 from vmconnect.broker.wire import socket_path
 from vmconnect.cli.progress import TerminalProgress
@@ -29,7 +28,6 @@ from vmconnect.demo import DemoMachine, build
 from vmconnect.direct import Guest
 from vmconnect.session import connect
 
-VMCONNECT = str(Path(sys.executable).with_name("vmconnect"))
 TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -13,7 +13,6 @@ import json
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from bench.guest import (
     RAW_IN,
     RAW_OUT,
     REMOTE,
+    VMCONNECT,
     Figure,
     Peers,
     Stage,
@@ -53,7 +53,7 @@ class CopyPeers(Peers):
 
 def cp(*arguments: str) -> None:
     """Run our command, as a whole process."""
-    run([sys.executable, "-m", "vmconnect", "cp", "-q", *arguments])
+    run([VMCONNECT, "cp", "-q", *arguments])
 
 
 def out_of(stage: Stage, peers: CopyPeers) -> list[Figure]:

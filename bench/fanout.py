@@ -24,10 +24,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.guest import Figure, plot, table
+from bench.guest import VMCONNECT, Figure, plot, table
 from tests.direct.ssh_servers import SshServers, ssh_servers
 
-VMCONNECT = str(Path(sys.executable).with_name("vmconnect"))
 THROTTLE = 32
 COMMAND = ["hostname"]
 EXCHANGE = "curve25519-sha256"

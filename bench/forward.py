@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.guest import Figure, rate, rounds, table, timed
+from bench.guest import VMCONNECT, Figure, rate, rounds, table, timed
 from tests.direct.forward.rig import played_guest
 from vmconnect.demo import DemoMachine, build
 from vmconnect.direct import Guest
@@ -147,7 +147,7 @@ def forwarded_by_us(far: Far, port: int) -> Iterator[int]:
     """Give the port of a ``vmconnect forward``."""
     words = ["--json", "-L", f"0:127.0.0.1:{port}", *far.login, far.target]
     with subprocess.Popen(
-        [sys.executable, "-m", "vmconnect", "forward", *words], stdout=subprocess.PIPE, env=far.env
+        [VMCONNECT, "forward", *words], stdout=subprocess.PIPE, env=far.env
     ) as process:
         try:
             assert process.stdout is not None

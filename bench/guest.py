@@ -29,6 +29,7 @@ from vmconnect.session import connect
 from vmconnect.streams import HybridVsock, Stream, dial
 
 NAME = "bench"
+VMCONNECT = str(Path(sys.executable).with_name("vmconnect"))
 RAW_IN, RAW_OUT = 5001, 5002
 PEERS = {"ssh", "ssh, curve25519-sha256", "scp", "ssh with ControlMaster", "bare paramiko"}
 REMOTE = "/tmp"  # noqa: S108 (the guest's)
@@ -169,7 +170,7 @@ class Stage:
 def first_command(stage: Stage) -> list[Figure]:
     """Measure whole processes: start, connect, log in, run ``true``."""
     target = f"qemu:{stage.machine.qmp_path}"
-    ours = [sys.executable, "-m", "vmconnect", "exec", "-n", target, "true"]
+    ours = [VMCONNECT, "exec", "-n", target, "true"]
     return rounds(
         stage.rounds,
         "first command, whole process",

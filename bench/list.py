@@ -21,6 +21,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bench.guest import VMCONNECT
 from tests.hypervisor.monitors import monitors, uuid_of
 
 _DOMAIN = (
@@ -69,9 +70,8 @@ def main() -> int:
             )
             + "</node>"
         )
-        vmconnect = str(Path(sys.executable).with_name("vmconnect"))
         contenders = [
-            Contender("vmconnect list", [vmconnect, "list"]),
+            Contender("vmconnect list", [VMCONNECT, "list"]),
             Contender("virsh list", ["virsh", "-c", f"test://{domains}", "list"]),
         ]
         env = {**os.environ, "VMCONNECT_HYPERVISORS": name}

@@ -25,13 +25,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.guest import NAME, PROXY, Figure, Peers, table
+from bench.guest import NAME, PROXY, VMCONNECT, Figure, Peers, table
 from tests.direct.sshd import SshdGuest, sshd_guest
 from vmconnect.cli.progress import TerminalProgress
 from vmconnect.demo import DemoMachine, build
 from vmconnect.session import connect
 
-VMCONNECT = str(Path(sys.executable).with_name("vmconnect"))
 LINE = b"It is text of which a screen is full, and each of its lines is as long as this.\n"
 READY = b"<ready>"
 DONE = b"<done>"

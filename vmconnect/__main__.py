@@ -11,6 +11,8 @@ __all__ = ["main"]
 
 # Commands that the broker runs.
 _BROKERED = frozenset(("exec",))
+# The compiled client tells here what came of asking: `client.NOBODY` or `client.ALONE`, by name.
+_ASKED = "VMCONNECT_BROKER_ASKED"
 _INTERRUPTED = 130
 _FAILED = 255
 
@@ -47,12 +49,16 @@ def _open_standard() -> None:
 
 def _by_broker(argv: list[str]) -> int:
     """Have the broker run the command, or do it alone, and see to a broker for the next one."""
-    from vmconnect.broker.client import NOBODY, hand_over
+    asked = os.environ.pop(_ASKED, None)
+    if asked is None:
+        from vmconnect.broker.client import NOBODY, hand_over
 
-    code = hand_over(argv)
-    if code >= 0:
-        return code
-    missing = code == NOBODY
+        code = hand_over(argv)
+        if code >= 0:
+            return code
+        missing = code == NOBODY
+    else:
+        missing = asked == "nobody"
     code = _alone()
     if missing and code not in {_INTERRUPTED, _FAILED}:
         from vmconnect.broker.start import start

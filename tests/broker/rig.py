@@ -17,6 +17,7 @@ from vmconnect.broker import wire
 from vmconnect.deadline import Deadline
 
 WAIT = 60.0
+COMMAND = Path(sys.executable).with_name("vmconnect")
 Outcome = tuple[int, bytes, bytes]
 
 
@@ -35,7 +36,7 @@ class Rig:
         """Start a command; the broker may take part."""
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         return subprocess.Popen(
-            [sys.executable, "-m", "vmconnect", *words],
+            [str(COMMAND), *words],
             # Unbuffered: who reads a line has taken no more than that.
             bufsize=0,
             **{"env": self.environment, **streams, **options},

@@ -1,7 +1,8 @@
-"""The thin client, with scripted brokers: when it hands over, when not, and what it imports."""
+"""The thin client, compiled and Python's, with scripted brokers: when it hands over, when not."""
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,10 +15,17 @@ from pathlib import Path
 import pytest
 
 from vmconnect.broker import wire
-from vmconnect.broker.order import Order
+from vmconnect.broker.order import Order, installation
 
 WAIT = 60.0
-ENTRY = "import sys; from vmconnect.__main__ import main; sys.exit(main())"
+CLIENTS = {
+    "compiled": [str(Path(sys.executable).with_name("vmconnect"))],
+    "python": [
+        sys.executable,
+        "-c",
+        "import sys; from vmconnect.__main__ import main; sys.exit(main())",
+    ],
+}
 # What a machine that is not there gives without a broker.
 ALONE = (255, b"", b"vmconnect: no machine is called 'nothere'")
 
@@ -31,15 +39,20 @@ def room(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
     monkeypatch.setenv("VMCONNECT_HYPERVISORS", str(directory))
     monkeypatch.delenv("VMCONNECT_BROKER")
+    # As what the compiled client starts has it: whose orders are of this installation.
+    monkeypatch.setenv("VMCONNECT_BROKER_CLIENT", str(Path(CLIENTS["compiled"][0]).resolve()))
     return directory
 
 
-def command(*words: str) -> subprocess.Popen[bytes]:
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest) -> list[str]:
+    """Give the argv that either client begins with."""
+    return [*CLIENTS[request.param], "exec"]
+
+
+def started(argv: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", ENTRY, "exec", *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
@@ -53,9 +66,8 @@ class Peer:
 
     def __init__(self, connection: socket.socket):
         self.connection = connection
-        packet, descriptors, _, _ = socket.recv_fds(connection, wire.LIMIT_BYTES, 9)
-        self.descriptors = descriptors
-        self.order = Order.from_bytes(packet)
+        self.packet, self.descriptors, _, _ = socket.recv_fds(connection, wire.LIMIT_BYTES, 9)
+        self.order = Order.from_bytes(self.packet)
 
     def say(self, *messages: bytes) -> None:
         for message in messages:
@@ -96,6 +108,7 @@ def broker(play: Callable[[Peer], object]) -> Iterator[None]:
         thread.start()
         yield
         thread.join(WAIT)
+        Path(wire.socket_path()).unlink()
         if failed:
             raise failed[0]
 
@@ -110,7 +123,9 @@ def is_alone(result: tuple[int, bytes, bytes]) -> bool:
     return result[:2] == ALONE[:2] and result[2].startswith(ALONE[2])
 
 
-def test_the_order_has_all_that_matters(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_has_all_that_matters(
+    room: Path, client: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
     seen: list[Order] = []
 
@@ -125,7 +140,7 @@ def test_the_order_has_all_that_matters(room: Path, monkeypatch: pytest.MonkeyPa
         peer.say(wire.TAKEN, wire.BEGUN, wire.EXIT + bytes([42]))
 
     with broker(play):
-        process = command("web01", "--", "cat", "\udcff")
+        process = started([*client, "web01", "--", "cat", "\udcff"])
         assert process.communicate(b"input", WAIT) == (b"INPUT", b"an error")
     assert process.returncode == 42
     (order,) = seen
@@ -134,6 +149,72 @@ def test_the_order_has_all_that_matters(room: Path, monkeypatch: pytest.MonkeyPa
     assert (order.agent, order.terminal, order.encoding) == ("/run/agent", False, "utf-8")
     assert order.environment["XDG_RUNTIME_DIR"] == str(room.parent)
     assert "PATH" not in order.environment
+
+
+def test_both_clients_order_the_same(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "\udcfe"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    monkeypatch.setenv("VMCONNECT_ODD", "a=b\nc\udcff")
+    monkeypatch.setenv("VMCONNECT_NOTHING", "")
+    monkeypatch.setenv("VMCONNECT_BROKER_IDLE", "1")
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
+    monkeypatch.setenv("HOMELY", "of no bearing")
+    orders: list[Order] = []
+
+    def play(peer: Peer) -> None:
+        orders.append(peer.order)
+        peer.say(wire.TAKEN, wire.BEGUN, wire.EXIT + b"\0")
+
+    for client in CLIENTS.values():
+        with broker(play):
+            assert outcome(started([*client, "exec", "web01", "--", "", "\udcff"])) == (0, b"", b"")
+    one, other = ({name: getattr(each, name) for name in Order.__slots__} for each in orders)
+    assert one == other
+    assert one["environment"]["VMCONNECT_ODD"] == "a=b\nc\udcff"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LC_ALL", "de_DE.ISO-8859-1"),
+        ("LANG", "ja_JP"),
+        ("PYTHONIOENCODING", "latin-1"),
+        ("PYTHONPATH", "/elsewhere"),
+    ],
+)
+def test_where_python_is_not_as_ever_its_own_client_is_asked(
+    room: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    packets: list[bytes] = []
+
+    def play(peer: Peer) -> None:
+        packets.append(peer.packet)
+        peer.say(wire.TAKEN, wire.BEGUN, wire.EXIT + b"\0")
+
+    with broker(play):
+        assert outcome(started([*CLIENTS["compiled"], "exec", "web01", "true"]))[0] == 0
+    assert packets[0].split(b"\0")[1] == installation().encode()
+
+
+def test_a_client_without_its_python_says_so(tmp_path: Path) -> None:
+    lonely = tmp_path / "vmconnect"
+    lonely.write_bytes(Path(CLIENTS["compiled"][0]).read_bytes())
+    lonely.chmod(0o755)
+    code, out, err = outcome(started([str(lonely), "list"]))
+    assert (code, out) == (127, b"")
+    assert (
+        err
+        == (
+            f"vmconnect: cannot start {lonely}-python: No such file or directory"
+            " (install vmconnect again)\n"
+        ).encode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,25 +228,27 @@ def test_the_order_has_all_that_matters(room: Path, monkeypatch: pytest.MonkeyPa
         (wire.TAKEN,),  # and dies
     ],
 )
-def test_what_a_broker_does_not_do_the_client_does(room: Path, says: tuple[bytes, ...]) -> None:
+def test_what_a_broker_does_not_do_the_client_does(
+    room: Path, client: list[str], says: tuple[bytes, ...]
+) -> None:
     with broker(lambda peer: peer.say(*says)):
-        assert is_alone(outcome(command("nothere", "--", "true")))
+        assert is_alone(outcome(started([*client, "nothere", "--", "true"])))
 
 
-def test_what_a_broker_has_begun_is_not_done_again(room: Path) -> None:
+def test_what_a_broker_has_begun_is_not_done_again(room: Path, client: list[str]) -> None:
     with broker(lambda peer: peer.say(wire.TAKEN, wire.BEGUN)):
-        result = outcome(command("nothere", "--", "true"))
+        result = outcome(started([*client, "nothere", "--", "true"]))
     assert result == (255, b"", b"vmconnect: the broker has ended while the command ran\n")
 
 
-def test_a_broker_that_hangs_is_left_and_cannot_begin(room: Path) -> None:
+def test_a_broker_that_hangs_is_left_and_cannot_begin(room: Path, client: list[str]) -> None:
     def play(peer: Peer) -> None:
         assert peer.hear() == b""  # The client has given it up.
         with pytest.raises(BrokenPipeError):
             peer.say(wire.BEGUN)
 
     with broker(play):
-        assert is_alone(outcome(command("nothere", "--", "true")))
+        assert is_alone(outcome(started([*client, "nothere", "--", "true"])))
 
 
 def test_a_broker_that_has_begun_while_it_was_given_up_is_believed(room: Path) -> None:
@@ -200,7 +283,7 @@ def test_a_broker_that_has_begun_while_it_was_given_up_is_believed(room: Path) -
     )
 
 
-def test_a_ctrl_c_is_told_and_a_second_one_does_not_wait(room: Path) -> None:
+def test_a_ctrl_c_is_told_and_a_second_one_does_not_wait(room: Path, client: list[str]) -> None:
     heard: list[bytes] = []
     told = threading.Event()
     over = threading.Event()
@@ -213,7 +296,7 @@ def test_a_ctrl_c_is_told_and_a_second_one_does_not_wait(room: Path) -> None:
         over.wait(WAIT)
 
     with broker(play):
-        process = command("web01", "--", "sleep", "60")
+        process = started([*client, "web01", "--", "sleep", "60"])
         assert process.stdout is not None
         assert process.stdout.read(1) == b"."
         process.send_signal(signal.SIGINT)
@@ -227,7 +310,7 @@ def test_a_ctrl_c_is_told_and_a_second_one_does_not_wait(room: Path) -> None:
 
 
 @pytest.mark.parametrize("says", [wire.ALONE, wire.RETIRED])
-def test_what_was_interrupted_is_not_done_alone(room: Path, says: bytes) -> None:
+def test_what_was_interrupted_is_not_done_alone(room: Path, client: list[str], says: bytes) -> None:
     def play(peer: Peer) -> None:
         peer.say(wire.TAKEN)
         waiting(peer)
@@ -235,7 +318,7 @@ def test_what_was_interrupted_is_not_done_alone(room: Path, says: bytes) -> None
         peer.say(says)
 
     with broker(play):
-        process = command("nothere", "--", "true")
+        process = started([*client, "nothere", "--", "true"])
         assert process.stdout is not None
         assert process.stdout.read(1) == b"."
         process.send_signal(signal.SIGINT)
@@ -244,7 +327,9 @@ def test_what_was_interrupted_is_not_done_alone(room: Path, says: bytes) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_a_signal_is_passed_on_and_a_second_one_is_ours(room: Path, number: signal.Signals) -> None:
+def test_a_signal_is_passed_on_and_a_second_one_is_ours(
+    room: Path, client: list[str], number: signal.Signals
+) -> None:
     told = threading.Event()
 
     def play(peer: Peer) -> None:
@@ -255,7 +340,7 @@ def test_a_signal_is_passed_on_and_a_second_one_is_ours(room: Path, number: sign
         assert peer.hear() == b""
 
     with broker(play):
-        process = command("web01", "--", "sleep", "60")
+        process = started([*client, "web01", "--", "sleep", "60"])
         assert process.stdout is not None
         assert process.stdout.read(1) == b"."
         process.send_signal(number)
@@ -266,7 +351,7 @@ def test_a_signal_is_passed_on_and_a_second_one_is_ours(room: Path, number: sign
     process.communicate()
 
 
-def test_a_user_s_signals_are_passed_on_each_time(room: Path) -> None:
+def test_a_user_s_signals_are_passed_on_each_time(room: Path, client: list[str]) -> None:
     def play(peer: Peer) -> None:
         peer.say(wire.TAKEN, wire.BEGUN)
         waiting(peer)
@@ -276,7 +361,7 @@ def test_a_user_s_signals_are_passed_on_each_time(room: Path) -> None:
         peer.say(wire.EXIT + b"\3")
 
     with broker(play):
-        process = command("web01", "--", "sleep", "60")
+        process = started([*client, "web01", "--", "sleep", "60"])
         assert process.stdout is not None
         assert process.stdout.read(1) == b"."
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
@@ -287,14 +372,16 @@ def test_a_user_s_signals_are_passed_on_each_time(room: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_before_there_is_a_command_is_ours(room: Path, number: signal.Signals) -> None:
+def test_a_signal_before_there_is_a_command_is_ours(
+    room: Path, client: list[str], number: signal.Signals
+) -> None:
     def play(peer: Peer) -> None:
         peer.say(wire.TAKEN)
         waiting(peer)
         assert peer.hear() == b""
 
     with broker(play):
-        process = command("web01", "--", "sleep", "60")
+        process = started([*client, "web01", "--", "sleep", "60"])
         assert process.stdout is not None
         assert process.stdout.read(1) == b"."
         process.send_signal(number)
@@ -302,7 +389,7 @@ def test_a_signal_before_there_is_a_command_is_ours(room: Path, number: signal.S
     process.communicate()
 
 
-def test_a_stop_is_told_and_what_follows_it(room: Path) -> None:
+def test_a_stop_is_told_and_what_follows_it(room: Path, client: list[str]) -> None:
     def play(peer: Peer) -> None:
         peer.say(wire.TAKEN, wire.BEGUN)
         waiting(peer)
@@ -313,7 +400,7 @@ def test_a_stop_is_told_and_what_follows_it(room: Path) -> None:
 
     with broker(play):
         process = subprocess.Popen(
-            [sys.executable, "-c", ENTRY, "exec", "web01", "--", "sleep", "60"],
+            [*client, "web01", "--", "sleep", "60"],
             stdout=subprocess.PIPE,
             # A shell does so for every job. Of an orphaned process group nobody would wait.
             process_group=0,
@@ -330,7 +417,9 @@ def test_a_stop_is_told_and_what_follows_it(room: Path) -> None:
     process.communicate()
 
 
-def test_a_terminal_is_read_by_the_client_and_only_when_it_is_wanted(room: Path) -> None:
+def test_a_terminal_is_read_by_the_client_and_only_when_it_is_wanted(
+    room: Path, client: list[str]
+) -> None:
     heard: list[bytes] = []
 
     def play(peer: Peer) -> None:
@@ -344,9 +433,7 @@ def test_a_terminal_is_read_by_the_client_and_only_when_it_is_wanted(room: Path)
     master, slave = os.openpty()
     try:
         with broker(play):
-            process = subprocess.Popen(
-                [sys.executable, "-c", ENTRY, "exec", "web01", "--", "cat"], stdin=slave
-            )
+            process = subprocess.Popen([*client, "web01", "--", "cat"], stdin=slave)
             os.write(master, b"a line\n\x04")
             assert process.wait(WAIT) == 7
     finally:
@@ -367,6 +454,7 @@ def test_a_terminal_is_read_by_the_client_and_only_when_it_is_wanted(room: Path)
 )
 def test_some_commands_never_go_to_a_broker(
     room: Path,
+    client: list[str],
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
     environment: dict[str, str],
@@ -377,7 +465,7 @@ def test_some_commands_never_go_to_a_broker(
         listener.bind(wire.socket_path())
         listener.listen()
         listener.settimeout(WAIT)
-        assert is_alone(outcome(command(*words)))
+        assert is_alone(outcome(started([*client, *words])))
         listener.setblocking(False)
         with contextlib.suppress(BlockingIOError), listener.accept()[0] as connection:
             assert connection.recv(wire.LIMIT_BYTES) == b""
@@ -385,7 +473,7 @@ def test_some_commands_never_go_to_a_broker(
 
 @pytest.mark.parametrize("descriptor", [0, 1, 2])
 def test_a_descriptor_that_is_closed_is_handed_over_as_the_null_device(
-    room: Path, descriptor: int
+    room: Path, client: list[str], descriptor: int
 ) -> None:
     seen: list[Path] = []
 
@@ -394,7 +482,7 @@ def test_a_descriptor_that_is_closed_is_handed_over_as_the_null_device(
         peer.say(wire.TAKEN, wire.EXIT + b"\0")
 
     with broker(play):
-        closed = f"{sys.executable} -c '{ENTRY}' exec nothere true {descriptor}>&-"
+        closed = f"{shlex.join([*client, 'nothere', 'true'])} {descriptor}>&-"
         subprocess.run(["sh", "-c", closed], stdin=subprocess.PIPE, timeout=WAIT, check=True)
     assert [number for number, path in enumerate(seen) if path == Path(os.devnull)] == [descriptor]
 

@@ -1,7 +1,8 @@
 """The broker: a process of the user's that keeps sessions warm, and its thin client.
 
 `hand_over` (`client`)
-    what a command does first: give its descriptors to the broker, and wait for the exit code
+    what a command does first: give its descriptors to the broker, and wait for the exit code;
+    ``client.c`` is the same, compiled, and the `vmconnect` command where there was a compiler
 `Order` (`order`)
     what a client asks for, as it goes over the socket; `wire` has the other messages
 `start`

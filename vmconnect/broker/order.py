@@ -23,6 +23,7 @@ _NAMES = frozenset(
 )
 _PREFIXES = ("VMCONNECT_", "LIBVIRT_")
 _OWN_PREFIX = "VMCONNECT_BROKER"  # how the broker itself is to be
+_CLIENT = "VMCONNECT_BROKER_CLIENT"
 _FIELDS = 9
 
 
@@ -37,6 +38,14 @@ class ForeignOrderError(Exception):
 def installation() -> str:
     """Return what tells this code from other code: its directory, and its Python's."""
     return f"{os.path.dirname(os.path.dirname(__file__))}\n{sys.prefix}"  # noqa: PTH120
+
+
+def _is_ours(told: str) -> bool:
+    """Return whether an order is of this installation: of its Python's, or its compiled client's.
+
+    That one tells its own path, and whoever it starts.
+    """
+    return told == installation() or (bool(told) and told == os.environ.get(_CLIENT))
 
 
 def meaningful(environment: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
@@ -117,7 +126,7 @@ class Order:
         fields = packet[1:].decode("utf-8", "surrogateescape").split("\0")
         if not _is_count(fields[0]):
             raise BadOrderError
-        if fields[:2] != [PROTOCOL, installation()]:
+        if fields[0] != PROTOCOL or not _is_ours("".join(fields[1:2])):
             raise ForeignOrderError
         head, rest = fields[2:_FIELDS], fields[_FIELDS:]
         if len(head) != _FIELDS - 2:
