@@ -25,6 +25,99 @@ from vmconnect.demo import DemoMachine
 
 pytestmark = pytest.mark.guest
 
+# Its end, and what runs then.
+
+
+def test_what_runs_when_the_broker_is_stopped_runs_on(rig: Rig) -> None:
+    pid = rig.warm(NAME, "true")
+    process = started(rig, "cat; exit 7")
+    assert rig.run("sessions", "stop") == (0, b"", b"")
+    assert rig.pid is None
+    fresh = rig.warm(NAME, "true")
+    assert fresh != pid
+    assert process.communicate(b"still", WAIT) == (b"still", b"")
+    assert process.returncode == 7
+    wait_gone(pid)
+
+
+def test_sigterm_ends_it_and_what_runs(rig: Rig) -> None:
+    pid = rig.warm(NAME, "true")
+    process = started(rig, "sleep 60")
+    os.kill(pid, signal.SIGTERM)
+    _out, err = process.communicate(timeout=WAIT)
+    wait_gone(pid)
+    assert process.returncode == 255
+    assert err.count(b"\n") == 1
+    assert rig.pid is None
+    rig.warm(NAME, "true")
+
+
+def test_a_broker_that_is_killed_is_missed_by_nobody(rig: Rig) -> None:
+    pid = rig.warm(NAME, "true")
+    process = started(rig, "sleep 60")
+    os.kill(pid, signal.SIGKILL)
+    _out, err = process.communicate(timeout=WAIT)
+    assert (process.returncode, err) == (
+        255,
+        b"vmconnect: the broker has ended while the command ran\n",
+    )
+    assert rig.run("sessions", "--json") == (0, b"[]\n", b"")
+    assert rig.run("exec", NAME, "echo", "on") == (0, b"on\n", b"")
+    assert rig.warm(NAME, "true") != pid
+
+
+# The process.
+
+
+def test_it_ends_when_it_is_idle(demo_machine: DemoMachine) -> None:
+    rig = Rig(os.environ)
+    rig.stop()
+    quick = rig.with_(VMCONNECT_BROKER_IDLE="1")
+    pid = quick.warm(NAME, "true")
+    wait_gone(pid)
+    assert rig.pid is None
+    left = Path(rig.environment["XDG_RUNTIME_DIR"], "vmconnect")
+    assert not {path.name for path in left.iterdir()} & {"broker.sock", ".broker.lock"}
+
+
+def test_it_has_nothing_of_who_started_it(demo_machine: DemoMachine, tmp_path: Path) -> None:
+    rig = Rig(os.environ)
+    rig.stop()
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    other = rig.with_(WORD="hush", SSH_AUTH_SOCK="/nonexistent")
+    process = other.start("exec", NAME, "true", close_fds=False, cwd=tmp_path)
+    process.communicate(timeout=WAIT)
+    os.close(writer)
+    pid = rig.warm(NAME, "true")
+    try:
+        assert os.read(reader, 1) == b""  # Nobody holds the other end.
+        process_directory = Path(f"/proc/{pid}")
+        assert process_directory.joinpath("cwd").readlink() == Path("/")
+        environment = process_directory.joinpath("environ").read_bytes()
+        assert b"hush" not in environment
+        assert b"SSH_AUTH_SOCK" not in environment
+        for number in range(3):
+            assert process_directory.joinpath(f"fd/{number}").readlink() == Path("/dev/null")
+        # A session of its own, and no terminal.
+        fields = process_directory.joinpath("stat").read_text().rpartition(")")[2].split()
+        assert (int(fields[3]), fields[4]) == (pid, "0")
+    finally:
+        os.close(reader)
+        rig.stop()
+
+
+def test_nothing_private_is_in_the_log(rig: Rig) -> None:
+    rig.warm(NAME, "true")
+    rig.run("exec", NAME, "echo", "a-private-word")
+    rig.run("exec", "-l", "a-private-name", NAME, "true")
+    log = Path(rig.environment["XDG_STATE_HOME"], "vmconnect", "broker.log")
+    assert log.stat().st_mode & 0o777 == 0o600
+    text = log.read_text()
+    assert "ready" in text
+    assert "declined: AuthenticationError" in text
+    assert "private" not in text
+
 
 def test_many_that_start_at_once_make_one() -> None:
     with empty_rig() as rig:
@@ -75,97 +168,6 @@ def test_a_failure_starts_no_broker() -> None:
         assert rig.run("exec", "--no-broker", "nothere", "true")[0] == 255
         time.sleep(0.5)
         assert rig.pid is None
-
-
-def test_it_has_nothing_of_who_started_it(demo_machine: DemoMachine, tmp_path: Path) -> None:
-    rig = Rig(os.environ)
-    rig.stop()
-    reader, writer = os.pipe()
-    os.set_inheritable(writer, True)
-    other = rig.with_(WORD="hush", SSH_AUTH_SOCK="/nonexistent")
-    process = other.start("exec", NAME, "true", close_fds=False, cwd=tmp_path)
-    process.communicate(timeout=WAIT)
-    os.close(writer)
-    pid = rig.warm(NAME, "true")
-    try:
-        assert os.read(reader, 1) == b""  # Nobody holds the other end.
-        process_directory = Path(f"/proc/{pid}")
-        assert process_directory.joinpath("cwd").readlink() == Path("/")
-        environment = process_directory.joinpath("environ").read_bytes()
-        assert b"hush" not in environment
-        assert b"SSH_AUTH_SOCK" not in environment
-        for number in range(3):
-            assert process_directory.joinpath(f"fd/{number}").readlink() == Path("/dev/null")
-        # A session of its own, and no terminal.
-        fields = process_directory.joinpath("stat").read_text().rpartition(")")[2].split()
-        assert (int(fields[3]), fields[4]) == (pid, "0")
-    finally:
-        os.close(reader)
-        rig.stop()
-
-
-def test_nothing_private_is_in_the_log(rig: Rig) -> None:
-    rig.warm(NAME, "true")
-    rig.run("exec", NAME, "echo", "a-private-word")
-    rig.run("exec", "-l", "a-private-name", NAME, "true")
-    log = Path(rig.environment["XDG_STATE_HOME"], "vmconnect", "broker.log")
-    assert log.stat().st_mode & 0o777 == 0o600
-    text = log.read_text()
-    assert "ready" in text
-    assert "declined: AuthenticationError" in text
-    assert "private" not in text
-
-
-# Its end.
-
-
-def test_it_ends_when_it_is_idle(demo_machine: DemoMachine) -> None:
-    rig = Rig(os.environ)
-    rig.stop()
-    quick = rig.with_(VMCONNECT_BROKER_IDLE="1")
-    pid = quick.warm(NAME, "true")
-    wait_gone(pid)
-    assert rig.pid is None
-    left = Path(rig.environment["XDG_RUNTIME_DIR"], "vmconnect")
-    assert not {path.name for path in left.iterdir()} & {"broker.sock", ".broker.lock"}
-
-
-def test_what_runs_when_the_broker_is_stopped_runs_on(rig: Rig) -> None:
-    pid = rig.warm(NAME, "true")
-    process = started(rig, "cat; exit 7")
-    assert rig.run("sessions", "stop") == (0, b"", b"")
-    assert rig.pid is None
-    fresh = rig.warm(NAME, "true")
-    assert fresh != pid
-    assert process.communicate(b"still", WAIT) == (b"still", b"")
-    assert process.returncode == 7
-    wait_gone(pid)
-
-
-def test_sigterm_ends_it_and_what_runs(rig: Rig) -> None:
-    pid = rig.warm(NAME, "true")
-    process = started(rig, "sleep 60")
-    os.kill(pid, signal.SIGTERM)
-    _out, err = process.communicate(timeout=WAIT)
-    wait_gone(pid)
-    assert process.returncode == 255
-    assert err.count(b"\n") == 1
-    assert rig.pid is None
-    rig.warm(NAME, "true")
-
-
-def test_a_broker_that_is_killed_is_missed_by_nobody(rig: Rig) -> None:
-    pid = rig.warm(NAME, "true")
-    process = started(rig, "sleep 60")
-    os.kill(pid, signal.SIGKILL)
-    _out, err = process.communicate(timeout=WAIT)
-    assert (process.returncode, err) == (
-        255,
-        b"vmconnect: the broker has ended while the command ran\n",
-    )
-    assert rig.run("sessions", "--json") == (0, b"[]\n", b"")
-    assert rig.run("exec", NAME, "echo", "on") == (0, b"on\n", b"")
-    assert rig.warm(NAME, "true") != pid
 
 
 @pytest.fixture
