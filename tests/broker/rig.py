@@ -18,6 +18,8 @@ from vmconnect.deadline import Deadline
 
 WAIT = 60.0
 COMMAND = Path(sys.executable).with_name("vmconnect")
+NAME = "shared"
+"""The machine's that all tests share."""
 Outcome = tuple[int, bytes, bytes]
 
 
@@ -117,6 +119,14 @@ class Rig:
             return
         assert self.run("sessions", "stop")[0] == 0
         wait_gone(pid)
+
+
+def started(rig: Rig, script: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a shell script in the guest, and return when it has said a line."""
+    process = rig.start("exec", NAME, "--", "sh", "-c", f"echo up; {script}", **options)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    return process
 
 
 def wait_gone(pid: int) -> None:

@@ -1,6 +1,6 @@
 """The pool of sessions, with stand-ins for sessions, guests and requests.
 
-What a real one does is seen in test_broker.py; here is who waits for whom, which needs many logins
+What real ones do is seen in test_sessions.py; here is who waits for whom, which needs many logins
 that take as long as the test says.
 """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.openssh import new_key
 from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoImage, DemoMachine
 from vmconnect.direct import Guest
@@ -113,13 +114,6 @@ def whoami(*options: str | Path, user: str = "guest", fds: tuple[int, ...] = ())
 
 def by(method: str, user: str = "guest") -> tuple[int, str]:
     return 0, f"logged in as {user} by {method}"
-
-
-def new_key(path: Path, passphrase: str = "") -> str:
-    """Make a key and return its public line."""
-    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "a test's", "-f"]
-    subprocess.run([*words, str(path)], check=True)
-    return path.with_name(f"{path.name}.pub").read_text().strip()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ from typing import Self
 
 import pytest
 
-from tests.direct.ssh_servers import SshServers, new_key, ssh_servers
+from tests.direct.ssh_servers import SshServers, ssh_servers
+from tests.openssh import new_key
 from vmconnect.cli import exec as exec_one
 from vmconnect.cli import exec_many, run
 from vmconnect.cli.command_line import Parser

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
-import os
 import selectors
 import socket
 import subprocess
@@ -25,13 +24,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.openssh import configure_sshd, new_key, sshd_command
 from vmconnect.deadline import Deadline
 from vmconnect.hypervisor import GuestNote, Machine
 from vmconnect.streams import HybridVsock
 
-__all__ = ["SshServers", "new_key", "ssh_servers"]
-
-_SSHD = "/usr/sbin/sshd"
+__all__ = ["SshServers", "ssh_servers"]
 
 
 class SshServers:
@@ -69,21 +67,7 @@ class SshServers:
 
     def configure(self, *lines: str) -> None:
         """Let sshd_config have these lines first, from the next connection on."""
-        text = [
-            *lines,
-            f"HostKey {self.directory}/host_key",
-            f"AuthorizedKeysFile {self.directory}/user_key.pub",
-            "PasswordAuthentication no",
-            "KbdInteractiveAuthentication no",
-            # What a person's shell does when it starts is not ours to wait for.
-            f"SetEnv HOME={self.directory}",
-            "UsePAM no",
-            "StrictModes no",
-            "PrintMotd no",
-            "Subsystem sftp internal-sftp",
-            "LogLevel QUIET",
-        ]
-        (self.directory / "sshd_config").write_text("\n".join(text) + "\n")
+        configure_sshd(self.directory, *lines, "Subsystem sftp internal-sftp")
 
 
 @contextlib.contextmanager
@@ -93,8 +77,6 @@ def ssh_servers(directory: Path, count: int) -> Iterator[SshServers]:
     for name in ("host_key", "user_key"):
         new_key(directory / name)
     servers.configure()
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd confines itself
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.direct.ssh_servers", str(directory), str(count)],
         stdin=subprocess.PIPE,
@@ -112,13 +94,6 @@ def ssh_servers(directory: Path, count: int) -> Iterator[SshServers]:
         process.wait(Deadline(60).remaining())
 
 
-def new_key(path: Path, passphrase: str = "") -> str:
-    """Make a key, and return its public line."""
-    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "a test's", "-f"]
-    subprocess.run([*words, str(path)], check=True)
-    return path.with_name(f"{path.name}.pub").read_text()
-
-
 def _name(number: int) -> str:
     return f"vm{number:04}"
 
@@ -127,7 +102,7 @@ class _Server:
     """Listens on all sockets; each connection gets a sshd of its own."""
 
     def __init__(self, directory: Path):
-        self._argv = [_SSHD, "-i", "-f", str(directory / "sshd_config")]
+        self._argv = sshd_command(directory)
         self._selector = selectors.DefaultSelector()
         self._selector.register(0, selectors.EVENT_READ)
         self._children: list[subprocess.Popen[bytes]] = []

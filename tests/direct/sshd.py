@@ -16,14 +16,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.openssh import configure_sshd, new_key, sshd_command
 from vmconnect.deadline import Deadline
 from vmconnect.direct import Guest, Login
 from vmconnect.retry import Backoff, Retry
 from vmconnect.streams import HybridVsock, dial
 
 __all__ = ["SshdGuest", "sshd_guest"]
-
-_SSHD = "/usr/sbin/sshd"
 
 
 class SshdGuest:
@@ -37,31 +36,9 @@ class SshdGuest:
         self.socket = directory / "vsock"
         self.target = f"vsock-mux{self.socket}"
         self._servers: list[subprocess.Popen[bytes]] = []
-        for path in (directory / "host_key", self.key):
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True
-            )
-        self._config = directory / "sshd_config"
-        self._config.write_text(
-            "\n".join(
-                [
-                    *lines,
-                    f"HostKey {directory}/host_key",
-                    f"AuthorizedKeysFile {self.key}.pub",
-                    "PasswordAuthentication no",
-                    "KbdInteractiveAuthentication no",
-                    # What a person's shell does when it starts is not ours to wait for.
-                    f"SetEnv HOME={directory}",
-                    "UsePAM no",
-                    "StrictModes no",
-                    "PrintMotd no",
-                    "PrintLastLog no",
-                    "AcceptEnv LANG LC_* COLORTERM",
-                    f"PidFile {directory}/pid",
-                    "LogLevel QUIET",
-                ]
-            )
-        )
+        for name in ("host_key", "user_key"):
+            new_key(directory / name)
+        configure_sshd(directory, *lines, "AcceptEnv LANG LC_* COLORTERM")
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.socket))
         self._listener.listen(16)
@@ -126,7 +103,7 @@ class SshdGuest:
                     connection.sendall(b"OK 1024\n")
                     self._servers.append(
                         subprocess.Popen(
-                            [_SSHD, "-i", "-f", str(self._config)],
+                            sshd_command(self.directory),
                             stdin=connection.fileno(),
                             stdout=connection.fileno(),
                             stderr=subprocess.DEVNULL,
@@ -148,8 +125,6 @@ def _children(pid: int) -> list[int]:
 @contextlib.contextmanager
 def sshd_guest(directory: Path, *lines: str) -> Iterator[SshdGuest]:
     """Give such a guest; ``lines`` come first in its sshd_config."""
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd confines itself
     guest = SshdGuest(directory, *lines)
     try:
         yield guest

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.direct.ssh_servers import SshServers, new_key, ssh_servers
+from tests.direct.ssh_servers import SshServers, ssh_servers
+from tests.openssh import new_key
 from vmconnect.deadline import Deadline
 from vmconnect.direct import Result, Script, in_guest
 from vmconnect.errors import (

@@ -7,18 +7,16 @@ nothing of it stays.
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.openssh import configure_sshd, new_key, sshd_command
 from vmconnect.paths import runtime_directory
 
 __all__ = ["FarHost", "far_host", "leave"]
-
-_SSHD = "/usr/sbin/sshd"
 
 
 class FarHost:
@@ -30,10 +28,7 @@ class FarHost:
         self.directory = directory
         self.config = directory / "ssh_config"
         for name in ("host_key", "other_key", "user_key"):
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name],
-                check=True,
-            )
+            new_key(directory / name)
         self.know("host_key")
         self.serve()
         self.configure()
@@ -46,21 +41,7 @@ class FarHost:
 
     def serve(self, *lines: str) -> None:
         """Let sshd_config have these lines first."""
-        text = "\n".join(
-            [
-                *lines,
-                f"HostKey {self.directory}/host_key",
-                f"AuthorizedKeysFile {self.directory}/user_key.pub",
-                "PasswordAuthentication no",
-                "KbdInteractiveAuthentication no",
-                # What a person's shell does when it starts is not ours to wait for.
-                f"SetEnv HOME={self.directory}",
-                "UsePAM no",
-                "StrictModes no",
-                "LogLevel QUIET",
-            ]
-        )
-        (self.directory / "sshd_config").write_text(text)
+        configure_sshd(self.directory, *lines)
 
     def configure(self, *lines: str) -> None:
         """Let the host's part of ssh_config have these lines first."""
@@ -70,7 +51,7 @@ class FarHost:
                 *lines,
                 f"HostKeyAlias {self.name}",
                 # A host that is far away hears nothing of the terminal here.
-                f"ProxyCommand setsid {_SSHD} -i -f {self.directory}/sshd_config",
+                f"ProxyCommand setsid {' '.join(sshd_command(self.directory))}",
                 f"IdentityFile {self.directory}/user_key",
                 "IdentitiesOnly yes",
                 f"UserKnownHostsFile {self.directory}/known_hosts",
@@ -112,8 +93,6 @@ def leave(config: Path, host: str) -> None:
 @contextlib.contextmanager
 def far_host(directory: Path) -> Iterator[FarHost]:
     """Give a host to reach by ssh, and end every connection to it."""
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd confines itself
     host = FarHost(directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VMCONNECT_SSH", f"ssh -F {host.config}")

@@ -1,4 +1,4 @@
-"""Real VNC servers for the tests: QEMU and Xtigervnc, on UNIX sockets."""
+"""Real VNC servers, QEMU and Xtigervnc, on UNIX sockets; and a place for played ones."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from vmconnect.streams import Stream, Unix, dial
 from vmconnect.vnc import Console
 
 from .authority import Authority
+from .played import Place, console_threads
 
 START_SECONDS = 30.0
 
@@ -177,3 +178,19 @@ def sasl(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def authority(directory: Path) -> Authority:
     return Authority(directory / "pki")
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    place = Place()
+    yield place
+    for server in place.all:
+        server.socket.close()
+        assert server.stream.fileno() == -1
+    assert not console_threads()
+
+
+@pytest.fixture
+def console(place: Place) -> Iterator[Console]:
+    with place.console() as console:
+        yield console

@@ -4,7 +4,7 @@
     every encoding of pixels by server: `test_server_encodings` offers it alone, with the bare Raw
     that no server may be refused, and looks at what comes
 `LOGINS`
-    every login by server: `test_server_logins` and `test_logins` make each
+    every login by server: those of `test_server_*`, and `test_logins`, `test_ra2` and `test_sasl`
 """
 
 from __future__ import annotations

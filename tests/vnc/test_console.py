@@ -39,8 +39,8 @@ from vmconnect.vnc.messages import (
 )
 from vmconnect.vnc.security.vncauth import response
 
+from .played import HEIGHT, PATIENCE, WIDTH, Server, console_threads
 from .wire import (
-    SET_ENCODINGS,
     hello,
     long,
     noise,
@@ -51,45 +51,6 @@ from .wire import (
     update,
     words,
 )
-
-WIDTH, HEIGHT = 64, 48
-PATIENCE = 20.0
-
-
-class Server:
-    """The far end of a console's stream, played by the test."""
-
-    def __init__(self) -> None:
-        self.socket, ours = socket.socketpair()
-        self.socket.settimeout(PATIENCE)
-        self.stream = SocketStream(ours, "the test")
-
-    def open(self, deadline: Deadline) -> SocketStream:
-        assert not deadline.passed
-        return self.stream
-
-    def say(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def hear(self, expected: bytes) -> None:
-        heard = b""
-        while len(heard) < len(expected):
-            piece = self.socket.recv(len(expected) - len(heard))
-            assert piece, f"the console hung up after {heard!r}"
-            heard += piece
-        assert heard == expected
-
-    def welcome(self, picture: bool = True) -> None:
-        """Say, before the console asks, all that it takes to let it in."""
-        self.say(hello(WIDTH, HEIGHT))
-        if picture:
-            self.say(update(raw(0, 0, noise(WIDTH, HEIGHT))))
-
-    def greeted(self, picture: bool = True) -> None:
-        """Hear what a console says to a welcome."""
-        self.hear(b"RFB 003.008\n\1\1" + SET_ENCODINGS + request(False, WIDTH, HEIGHT))
-        if picture:
-            self.hear(request(True, WIDTH, HEIGHT))
 
 
 @pytest.fixture
@@ -107,11 +68,6 @@ def pair(server: Server) -> Iterator[tuple[Server, Console]]:
         server.greeted()
         yield server, console
     assert not console_threads()
-
-
-def console_threads() -> list[str]:
-    names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith("vmconnect console")]
 
 
 @contextlib.contextmanager

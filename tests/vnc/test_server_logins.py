@@ -1,7 +1,7 @@
 """Every login that a server here has, against that server.
 
-RA2, Apple's and Microsoft's logins are in test_logins.py, against servers that the tests play:
-no server of Debian 12 has them.
+RA2 is in test_ra2.py, Apple's and Microsoft's logins in test_logins.py, against servers that the
+tests play: no server of Debian 12 has them.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from vmconnect.direct.copy.exchange import tree_to_far
 from vmconnect.direct.copy.frames import HELD, RESUME_BYTES, FrameError, Kind
 from vmconnect.direct.copy.pipe import Pipe
 from vmconnect.direct.copy.process import FarEnd
+from vmconnect.direct.copy.reader import FrameReader
 from vmconnect.direct.copy.sender import Sender
 from vmconnect.direct.copy.trees import LocalTree
 from vmconnect.errors import ConnectionLostError
@@ -25,7 +26,9 @@ class PlayedEnd:
     """What a copy uses of a `FarEnd`."""
 
     def __init__(self, wire: socket.socket):
-        self.pipe = Pipe(wire.recv_into, lambda *buffers: wire.sendall(b"".join(buffers)))
+        self.pipe = Pipe(
+            FrameReader(wire.recv_into).take, lambda *buffers: wire.sendall(b"".join(buffers))
+        )
 
     def ended(self) -> ConnectionLostError:
         return ConnectionLostError("it has gone")
@@ -48,7 +51,12 @@ def receiver(script: Callable[[Pipe], None]) -> Iterator[FarEnd]:
 
     def run() -> None:
         with contextlib.suppress(EOFError, ConnectionError):
-            script(Pipe(theirs.recv_into, lambda *buffers: theirs.sendall(b"".join(buffers))))
+            script(
+                Pipe(
+                    FrameReader(theirs.recv_into).take,
+                    lambda *buffers: theirs.sendall(b"".join(buffers)),
+                )
+            )
 
     thread = threading.Thread(target=run)
     thread.start()

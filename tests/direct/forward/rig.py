@@ -17,10 +17,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.openssh import configure_sshd, new_key, sshd_command
 from vmconnect.direct import Guest
 from vmconnect.session import Session, TrustStore, connect
 
-_SSHD = "/usr/sbin/sshd"
 WAIT = 60.0
 
 
@@ -33,9 +33,7 @@ class PlayedGuest:
         self.path = directory / "guest.vsock"
         self.target = f"vsock-mux{self.path}"
         for name in ("host_key", "user_key"):
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True
-            )
+            new_key(directory / name)
         self.serve()
         self._servers: list[subprocess.Popen[bytes]] = []
         self._listening = socket.socket(socket.AF_UNIX)
@@ -46,22 +44,7 @@ class PlayedGuest:
 
     def serve(self, *lines: str) -> None:
         """Let sshd_config have these lines first."""
-        text = [
-            *lines,
-            f"HostKey {self.directory}/host_key",
-            f"AuthorizedKeysFile {self.key}.pub",
-            "PasswordAuthentication no",
-            "KbdInteractiveAuthentication no",
-            "PermitRootLogin prohibit-password",
-            # What a person's shell does when it starts is not ours to wait for.
-            f"SetEnv HOME={self.directory}",
-            "UsePAM no",
-            "StrictModes no",
-            "MaxSessions 256",
-            "LogLevel QUIET",
-            "Subsystem sftp internal-sftp",
-        ]
-        (self.directory / "sshd_config").write_text("\n".join(text) + "\n")
+        configure_sshd(self.directory, *lines, "MaxSessions 256", "Subsystem sftp internal-sftp")
 
     @contextlib.contextmanager
     def logged_in(self) -> Iterator[Guest]:
@@ -105,7 +88,7 @@ class PlayedGuest:
                 connection.sendall(b"OK 1024\n")
                 self._servers.append(
                     subprocess.Popen(
-                        [_SSHD, "-i", "-f", str(self.directory / "sshd_config")],
+                        sshd_command(self.directory),
                         stdin=connection.fileno(),
                         stdout=connection.fileno(),
                         stderr=subprocess.DEVNULL,
@@ -117,8 +100,6 @@ class PlayedGuest:
 @contextlib.contextmanager
 def played_guest() -> Iterator[PlayedGuest]:
     """Give a guest, and end it."""
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd confines itself
     with tempfile.TemporaryDirectory(prefix="vmc-") as name:
         guest = PlayedGuest(Path(name))
         try:
