@@ -42,6 +42,7 @@ _REFUSALS = (paramiko.SSHException, EOFError, OSError)
 
 # How paramiko says that the connection ended under what was asked of it.
 _ENDED = ("ssh session not active", "unable to open channel", "negotiation failed", "no existing")
+_NO_CHANNEL = "Unable to open channel."
 
 # What paramiko has to say is in the exceptions; its log would reach the terminal.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -194,7 +195,13 @@ class SshConnection:
             if (spare := self._take_spare()) is not None:
                 return spare
             left = Deadline.of(timeout).remaining(at_most=3600)
-            channel = self._transport.open_session(timeout=left)
+            try:
+                channel = self._transport.open_session(timeout=left)
+            except paramiko.SSHException as error:
+                # It keeps one reason for all: of several that are refused at once one is told it.
+                if str(error) == _NO_CHANNEL and self._transport.is_active():
+                    raise GuestError("refused while opening a channel") from error
+                raise
             self._answered_at = time.monotonic()
             return channel
 
