@@ -4,6 +4,7 @@ Without a compiler the package still installs. numpy stands in for the kernel; f
 Python: the command is then called `vmconnect` at once, and not `vmconnect-python` beside it.
 """
 
+import os
 import shlex
 import subprocess
 import sysconfig
@@ -21,7 +22,7 @@ ENTRY = "vmconnect.__main__:main"
 def has_client() -> bool:
     """Compile the thin client, and return whether that could be done."""
     COMMAND.parent.mkdir(parents=True, exist_ok=True)
-    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     options = ["-O2", "-Wall", "-Wextra", "-Wno-unused-result", "-s", "-o"]
     try:
         subprocess.run([*compiler, *options, str(COMMAND), str(CLIENT)], check=True)
