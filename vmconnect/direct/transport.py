@@ -87,14 +87,24 @@ class Offer:
         self.transport.send(message)
 
     def refuse(self, reason: int) -> None:
-        """Do not open it."""
+        """Do not open it; not in the transport's thread."""
+        self.transport.send(self._refusal(reason))
+
+    def refuse_now(self, reason: int) -> None:
+        """Do not open it; in the transport's thread.
+
+        A guest that offers and does not read our refusals waits there, and offers no more.
+        """
+        self.transport.send_now(self._refusal(reason))
+
+    def _refusal(self, reason: int) -> paramiko.Message:
         message = paramiko.Message()
         message.add_byte(_common.cMSG_CHANNEL_OPEN_FAILURE)
         message.add_int(self._theirs)
         message.add_int(reason)
         message.add_string("")
         message.add_string("en")
-        self.transport.send(message)
+        return message
 
 
 class ForwardingTransport(paramiko.Transport):
@@ -235,16 +245,10 @@ class ForwardingTransport(paramiko.Transport):
             where = message.get_int()
         offer = Offer(self, theirs, window, packet, where)
         taker = self.takers.get(where)
-        if taker is not None:
+        if taker is None:
+            offer.refuse_now(PROHIBITED)
+        else:
             taker[0](offer)
-            return
-        refusal = paramiko.Message()
-        refusal.add_byte(_common.cMSG_CHANNEL_OPEN_FAILURE)
-        refusal.add_int(theirs)
-        refusal.add_int(PROHIBITED)
-        refusal.add_string("")
-        refusal.add_string("en")
-        self.send_now(refusal)
 
     # paramiko's table has its own channel's functions; a peer has its own.
     _channel_handler_table = {  # noqa: RUF012 (paramiko's own name and form)

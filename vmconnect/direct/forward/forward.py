@@ -45,6 +45,8 @@ Connect = Callable[[Deadline], "SshConnection"]
 """Returns an SSH connection that stands, making one if need be."""
 
 _MOST_CONNECTIONS = 1024
+# The guest alone says how many it offers, and a process often may have 1024 descriptors in all.
+_MOST_OFFERED = 256
 _CONNECT_SECONDS = 30.0
 _DIAL_SECONDS = 10.0
 _DIALLERS = 8
@@ -78,6 +80,8 @@ class Forward(Closing):
         self._connect = connect
         self._on_trouble = on_trouble or (lambda _error: None)
         self._connections: set[Connection] = set()
+        # What the guest has offered, until it is a connection or refused.
+        self._offers: set[Offer] = set()
         self._pending: deque[tuple[Connection, Tcp | Unix]] = deque()
         self._ssh: SshConnection | None = None
         self._connecting = False
@@ -345,12 +349,16 @@ class Forward(Closing):
 
     def _take_offer(self, offer: Offer) -> None:
         """Take a channel that the guest opens; in the transport's thread."""
+        under_way = len(self._connections) + len(self._offers)
+        if under_way >= _MOST_OFFERED:
+            offer.refuse_now(SHORTAGE)
+            return
+        self._offers.add(offer)
         self._loop.call(lambda: self._dial_for(offer))
 
     def _dial_for(self, offer: Offer) -> None:
-        if len(self._connections) >= _MOST_CONNECTIONS or self._diallers is None or self.closed:
-            with contextlib.suppress(*SENDING_FAILED):
-                offer.refuse(SHORTAGE)
+        if self._diallers is None or self.closed:
+            self._refuse(offer, SHORTAGE)
             return
         target = self.spec.target
         assert target is not None  # noqa: S101 (the parser sees to it)
@@ -370,13 +378,14 @@ class Forward(Closing):
 
     def _undialled(self, offer: Offer, error: VmconnectError) -> None:
         self.tally.failed += 1
-        with contextlib.suppress(*SENDING_FAILED):
-            offer.refuse(CONNECT_FAILED)
+        self._refuse(offer, CONNECT_FAILED)
         self._on_trouble(error)
 
     def _dialled(self, offer: Offer, stream: SocketStream) -> None:
         connection = Connection(stream, self._loop, self.tally, self._forget)
+        # In this order: it counts all the while.
         self._connections.add(connection)
+        self._offers.discard(offer)
         connection.watch()
         channel = ForwardChannel(offer.transport, connection)
         connection.attach(channel)
@@ -384,6 +393,11 @@ class Forward(Closing):
             offer.accept(channel)
         except SENDING_FAILED:
             connection.break_off()
+
+    def _refuse(self, offer: Offer, reason: int) -> None:
+        self._offers.discard(offer)
+        with contextlib.suppress(*SENDING_FAILED):
+            offer.refuse(reason)
 
     def __repr__(self) -> str:
         return f"<Forward -{self.spec.kind.value} {self.spec} of {self.machine}>"
