@@ -60,7 +60,11 @@ class _Socket:
         """When the far end last sent something."""
 
     def recv(self, size: int) -> bytes:
-        data = self._stream.recv(size)
+        try:
+            data = self._stream.recv(size)
+        except ConnectionLostError as error:
+            # Of an OSError without a number paramiko's thread dies, and tells nobody of the end.
+            raise EOFError from error
         self.heard_at = time.monotonic()
         return data
 
@@ -80,16 +84,17 @@ class _Transport(ForwardingTransport):
     _CLIENT_ID = "vmconnect"  # what we greet with
     dismissed = False
 
-    def _parse_disconnect(self, message: paramiko.Message) -> None:
-        self.dismissed = True
-        super()._parse_disconnect(message)  # type: ignore[misc]
+    def _parse_disconnect(self, _message: paramiko.Message) -> None:
+        self.dismissed = True  # paramiko would log why, and fail where that is no text.
 
     def _channel_request(self: Any, message: paramiko.Message) -> None:
         # Called with the channel as ``self``, as paramiko's own handlers are.
         start = message.packet.tell()
-        if message.get_text() == "exit-signal":
+        of_a_command = isinstance(self, paramiko.Channel)
+        if message.get_binary() == b"exit-signal" and of_a_command:
             message.get_boolean()
-            self.transport.exit_signals[self.chanid] = message.get_text()[:SIGNAL_CHARACTERS]
+            name = message.get_binary()[:SIGNAL_CHARACTERS].decode(errors="replace")
+            self.transport.exit_signals[self.chanid] = name
             self.status_event.set()
             return
         message.packet.seek(start)

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from vmconnect.direct.library import paramiko
+from vmconnect.errors import VmconnectError
 
-__all__ = ["ForwardingTransport", "Offer", "Packet", "Peer"]
+__all__ = ["SENDING_FAILED", "ForwardingTransport", "Offer", "Packet", "Peer"]
 
 WINDOW_BYTES = 2 << 20
 """How much the guest may send on one channel that has not been passed on yet."""
@@ -31,6 +32,8 @@ _common = cast("Any", paramiko.common)
 Answer = Callable[[paramiko.Message | None], object]
 """Takes what a global request was answered with; None if it was refused, or lost."""
 Field = str | int
+SENDING_FAILED = (paramiko.SSHException, EOFError, OSError, VmconnectError)
+"""What sending over an SSH connection raises when that has ended."""
 
 
 class Peer(Protocol):
@@ -46,11 +49,19 @@ class Peer(Protocol):
 
     def _feed(self, message: paramiko.Message) -> None: ...
 
+    def _feed_extended(self, message: paramiko.Message) -> None: ...
+
     def _window_adjust(self, message: paramiko.Message) -> None: ...
 
     def _handle_eof(self, message: paramiko.Message) -> None: ...
 
     def _handle_close(self, message: paramiko.Message) -> None: ...
+
+    def _handle_request(self, message: paramiko.Message) -> None: ...
+
+    def _request_success(self, message: paramiko.Message) -> None: ...
+
+    def _request_failed(self, message: paramiko.Message) -> None: ...
 
     def _unlink(self) -> None: ...
 
@@ -192,6 +203,19 @@ class ForwardingTransport(paramiko.Transport):
             lost()
         self.takers.clear()
 
+    def get_exception(self) -> Exception | None:
+        """Return what ended the connection, or refused what was asked, once; None if nothing did.
+
+        What paramiko's thread stumbled over, as it read what the far end sent, is an SSHException
+        like all that paramiko finds wrong there: whoever waits raises what is returned here.
+        """
+        error = super().get_exception()
+        if error is None or isinstance(error, SENDING_FAILED):
+            return error
+        garbage = paramiko.SSHException("the SSH server sent what cannot be read")
+        garbage.__cause__ = error
+        return garbage
+
     def _send_message(self, data: Any) -> None:
         if isinstance(data, Packet) or data.packet.getbuffer()[:1] != _common.cMSG_GLOBAL_REQUEST:
             self._packetizer_send(data)
@@ -252,9 +276,12 @@ class ForwardingTransport(paramiko.Transport):
 
     # paramiko's table has its own channel's functions; a peer has its own.
     _channel_handler_table = {  # noqa: RUF012 (paramiko's own name and form)
-        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+        _common.MSG_CHANNEL_SUCCESS: lambda channel, message: channel._request_success(message),
+        _common.MSG_CHANNEL_FAILURE: lambda channel, message: channel._request_failed(message),
         _common.MSG_CHANNEL_DATA: lambda channel, message: channel._feed(message),
+        _common.MSG_CHANNEL_EXTENDED_DATA: lambda channel, message: channel._feed_extended(message),
         _common.MSG_CHANNEL_WINDOW_ADJUST: lambda channel, message: channel._window_adjust(message),
+        _common.MSG_CHANNEL_REQUEST: lambda channel, message: channel._handle_request(message),
         _common.MSG_CHANNEL_EOF: lambda channel, message: channel._handle_eof(message),
         _common.MSG_CHANNEL_CLOSE: lambda channel, message: channel._handle_close(message),
     }

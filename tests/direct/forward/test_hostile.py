@@ -8,7 +8,7 @@ import time
 import paramiko
 import pytest
 
-from tests.direct.forward.liar import (
+from tests.direct.liar import (
     ADJUST,
     DATA,
     EOF,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.direct.forward.liar import Far, forwarding, wait_for
+from tests.direct.liar import Far, forwarding, wait_for
 from vmconnect.direct.transport import SHORTAGE
 
 CLOSE = 97

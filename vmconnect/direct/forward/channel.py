@@ -159,6 +159,12 @@ class ForwardChannel:
     def _handle_request(self, _message: paramiko.Message) -> None:
         """Ignore it: there are no requests on these channels that want an answer."""
 
+    def _request_success(self, _message: paramiko.Message) -> None:
+        """Ignore it: nothing was asked for."""
+
+    def _request_failed(self, _message: paramiko.Message) -> None:
+        """Ignore it: nothing was asked for."""
+
     def _handle_close(self, _message: paramiko.Message) -> None:
         with self._lock:
             self._guest_closed = True

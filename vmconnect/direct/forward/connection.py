@@ -13,14 +13,11 @@ from collections.abc import Callable
 from vmconnect.direct.forward.channel import ForwardChannel
 from vmconnect.direct.forward.loop import Loop
 from vmconnect.direct.forward.tally import Tally
-from vmconnect.direct.library import paramiko
+from vmconnect.direct.transport import SENDING_FAILED
 from vmconnect.errors import VmconnectError
 from vmconnect.streams import SocketStream
 
-__all__ = ["SENDING_FAILED", "Connection"]
-
-SENDING_FAILED = (paramiko.SSHException, EOFError, OSError, VmconnectError)
-"""What sending over an SSH connection raises when that has ended."""
+__all__ = ["Connection"]
 
 _READS_AT_ONCE = 4
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT

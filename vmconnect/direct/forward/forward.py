@@ -17,14 +17,20 @@ from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.direct.forward.channel import ForwardChannel
 from vmconnect.direct.forward.client import SocksClient
-from vmconnect.direct.forward.connection import SENDING_FAILED, Connection
+from vmconnect.direct.forward.connection import Connection
 from vmconnect.direct.forward.guest_listener import GuestListener
 from vmconnect.direct.forward.listener import Listener
 from vmconnect.direct.forward.loop import Loop
 from vmconnect.direct.forward.refusal import refused
 from vmconnect.direct.forward.spec import ForwardKind, ForwardSpec
 from vmconnect.direct.forward.tally import Tally
-from vmconnect.direct.transport import CONNECT_FAILED, SHORTAGE, ForwardingTransport, Offer
+from vmconnect.direct.transport import (
+    CONNECT_FAILED,
+    SENDING_FAILED,
+    SHORTAGE,
+    ForwardingTransport,
+    Offer,
+)
 from vmconnect.errors import (
     AuthenticationError,
     ClosedError,

@@ -31,9 +31,16 @@ class Liar(paramiko.ServerInterface):
     def __init__(self) -> None:
         self.answer: Callable[[], int] = lambda: 0
         self.connects = True
+        self.before_login: Callable[[], object] = lambda: None
+        self.before_channel: Callable[[], object] = lambda: None
 
     def check_auth_password(self, username: str, password: str) -> int:
+        self.before_login()
         return paramiko.common.AUTH_SUCCESSFUL
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        self.before_channel()
+        return 0
 
     def get_allowed_auths(self, username: str) -> str:
         return "password"
@@ -65,16 +72,19 @@ class LyingTransport(paramiko.Transport):
 
 
 class Far:
-    """The server, and the connection to it."""
+    """The server, and the connection to it, once that was made."""
 
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
+    def __init__(self, sockets: tuple[socket.socket, socket.socket] | None = None) -> None:
+        self._ours, theirs = sockets or socket.socketpair()
         self.liar = Liar()
         self.server: Any = LyingTransport(theirs)
         self.server.add_server_key(paramiko.RSAKey.generate(2048))
         self.server.start_server(event=threading.Event(), server=self.liar)
+
+    def connect(self) -> None:
+        """Log in."""
         self.connection = SshConnection(
-            SocketStream(ours, "the liar"),
+            SocketStream(self._ours, "the liar"),
             "liar",
             Login("me", (), use_agent=False, password=Secret("x")),
             lambda _kind, _blob: None,
@@ -83,33 +93,34 @@ class Far:
 
     def send(self, kind: int, number: int, *fields: int | str | bytes) -> None:
         """Send a message to a channel of the connection's."""
-        message = paramiko.Message()
-        message.add_byte(bytes((kind,)))
-        message.add_int(number)
-        for field in fields:
-            if isinstance(field, int):
-                message.add_int(field)
-            else:
-                message.add_string(field)
-        self.server._send_user_message(message)
+        self.server._send_user_message(packet(kind, number, *fields))
+
+    def say(self, kind: int, *fields: int | str | bytes) -> None:
+        """Send any message, in the server's own thread."""
+        self.server._send_message(packet(kind, *fields))
 
     def offer(self, kind: str, number: int, *fields: int | str | bytes) -> None:
         """Offer a channel: its number here, its window and packet, where it was connected to."""
         self.server.channels_seen[number] = True
-        message = paramiko.Message()
-        message.add_byte(bytes((OPEN,)))
-        message.add_string(kind)
-        message.add_int(number)
-        for field in fields:
-            if isinstance(field, int):
-                message.add_int(field)
-            else:
-                message.add_string(field)
-        self.server._send_user_message(message)
+        self.server._send_user_message(packet(OPEN, kind, number, *fields))
 
     def close(self) -> None:
-        self.connection.close()
+        self._ours.close()
         self.server.close()
+
+
+def packet(kind: int, *fields: int | str | bytes) -> paramiko.Message:
+    """Return a message."""
+    message = paramiko.Message()
+    message.add_byte(bytes((kind,)))
+    for field in fields:
+        if isinstance(field, bool):
+            message.add_boolean(field)
+        elif isinstance(field, int):
+            message.add_int(field)
+        else:
+            message.add_string(field)
+    return message
 
 
 @contextlib.contextmanager
