@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
+import tracemalloc
+from pathlib import Path
 
 import paramiko
 import pytest
@@ -13,13 +15,14 @@ from tests.direct.liar import (
     DATA,
     EOF,
     OPENED,
+    WAIT,
     Far,
     alive,
     forwarding,
     joined,
     wait_for,
 )
-from vmconnect.direct.forward import Forward, ForwardSpec
+from vmconnect.direct.forward import Forward, ForwardSpec, connection
 from vmconnect.direct.transport import WINDOW_BYTES
 from vmconnect.errors import ConnectionLostError, DeadlineError, GuestError, SshError
 from vmconnect.operation import Operations
@@ -35,6 +38,37 @@ def test_more_than_the_window_breaks_the_channel_alone(far: Far) -> None:
         wait_for(lambda: channel.closed)
         assert alive(far, forward)
         assert forward.tally.received < 6 * WINDOW_BYTES
+
+
+def test_what_is_kept_is_no_more_than_its_bytes_however_small_its_pieces(
+    far: Far, tmp_path: Path
+) -> None:
+    pieces = 20_000
+    with (
+        forwarding(far, f"{tmp_path}/s:web:80") as forward,
+        socket.socket(socket.AF_UNIX) as sock,
+        socket.socket(socket.AF_UNIX) as later,
+    ):
+        sock.connect(f"{tmp_path}/s")
+        channel = far.server.accept(WAIT)
+        channel.sendall(bytes(1 << 20))  # More than the kernel keeps for who does not read.
+        tracemalloc.start()
+        try:
+            for _ in range(pieces):
+                far.send(DATA, channel.remote_chanid, b"x")
+            later.connect(f"{tmp_path}/s")
+            far.server.accept(WAIT).sendall(b"all have come")
+            assert later.recv(100) == b"all have come"
+            snapshot = tracemalloc.take_snapshot()
+        finally:
+            tracemalloc.stop()
+        kept = snapshot.filter_traces([tracemalloc.Filter(True, connection.__file__)])
+        size = sum(each.size for each in kept.statistics("filename"))
+        assert forward.tally.received < 1 << 20
+        assert size < 2 << 20
+        left = (1 << 20) + pieces
+        while left:
+            left -= len(sock.recv(left))
 
 
 def test_ends_and_leave_that_come_twice_and_data_after_them(far: Far) -> None:
