@@ -22,7 +22,7 @@ from vmconnect.secret import Secret
 from vmconnect.streams import SocketStream, Tcp
 
 WAIT = 60.0
-OPEN, OPENED, ADJUST, DATA, EOF = 90, 91, 93, 94, 96
+OPEN, OPENED, ADJUST, DATA, EOF, CLOSE = 90, 91, 93, 94, 96, 97
 
 
 class Liar(paramiko.ServerInterface):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tests.direct.liar import (
     ADJUST,
+    CLOSE,
     DATA,
     EOF,
     OPENED,
@@ -69,6 +71,31 @@ def test_what_is_kept_is_no_more_than_its_bytes_however_small_its_pieces(
         left = (1 << 20) + pieces
         while left:
             left -= len(sock.recv(left))
+
+
+def test_what_comes_often_is_put_off_once(far: Far) -> None:
+    held = threading.Event()
+    with forwarding(far) as forward, joined(far, forward) as (sock, channel):
+        channel.sendall(b"x")
+        assert sock.recv(1) == b"x"  # Both ends are there.
+        forward._loop.call(held.wait)
+        try:
+            block = bytes(1 << 12)  # A socket that is empty takes it whole, without the loop.
+            for _ in range(WINDOW_BYTES // len(block) - 1):
+                far.send(DATA, channel.remote_chanid, block)
+                assert sock.recv(len(block), socket.MSG_WAITALL) == block
+            for _ in range(50):
+                far.send(EOF, channel.remote_chanid)
+            for _ in range(50):
+                far.send(CLOSE, channel.remote_chanid)
+            # All of that has been read before an answer is.
+            far.connection.open(WAIT)
+            far.server.accept(WAIT)
+            assert len(forward._loop._calls) <= 3
+        finally:
+            held.set()
+        assert sock.recv(1) == b""
+        assert alive(far, forward)
 
 
 def test_ends_and_leave_that_come_twice_and_data_after_them(far: Far) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.direct.liar import Far, forwarding, wait_for
+from tests.direct.liar import CLOSE, Far, forwarding, wait_for
 from vmconnect.direct.transport import SHORTAGE
 
-CLOSE = 97
 MOST = 6
 PORT = 4711
 
