@@ -28,7 +28,7 @@ from vmconnect.direct.forward import Forward, ForwardSpec, connection
 from vmconnect.direct.transport import WINDOW_BYTES
 from vmconnect.errors import ConnectionLostError, DeadlineError, GuestError, SshError
 from vmconnect.operation import Operations
-from vmconnect.streams import Tcp
+from vmconnect.streams import Tcp, Unix
 
 
 def test_more_than_the_window_breaks_the_channel_alone(far: Far) -> None:
@@ -71,6 +71,26 @@ def test_what_is_kept_is_no_more_than_its_bytes_however_small_its_pieces(
         left = (1 << 20) + pieces
         while left:
             left -= len(sock.recv(left))
+
+
+@pytest.mark.parametrize("where", ["0", "s"])
+def test_closing_takes_nobody_more_though_the_guest_holds_us_up(
+    far: Far, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmconnect.direct.forward.loop._FAREWELL_SECONDS", 0.01)
+    listen = where if where == "0" else f"{tmp_path}/{where}"
+    held = threading.Event()
+    with forwarding(far, f"{listen}:web:80") as forward:
+        forward._loop.call(held.wait)
+        try:
+            forward.close()
+            bound = forward.bound
+            family = socket.AF_UNIX if isinstance(bound, Unix) else socket.AF_INET
+            with socket.socket(family) as sock, pytest.raises(OSError, match=r"refused|No such"):
+                sock.connect(bound.path if isinstance(bound, Unix) else ("127.0.0.1", bound.port))
+        finally:
+            held.set()
+        assert not (tmp_path / "s").exists()
 
 
 def test_what_comes_often_is_put_off_once(far: Far) -> None:

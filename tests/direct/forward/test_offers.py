@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.direct.liar import CLOSE, Far, forwarding, wait_for
+from tests.direct.liar import CLOSE, WAIT, Far, forwarding, wait_for
+from vmconnect.direct.forward import Forward
 from vmconnect.direct.transport import SHORTAGE
 
 MOST = 6
@@ -69,3 +70,25 @@ def test_connections_that_a_guest_opens_are_bounded(granting: Far, tmp_path: Pat
         wait_for(lambda: MOST + 1 in server.taken)
         for _ in range(MOST + 1):
             sock.accept()[0].close()
+
+
+def test_a_dial_that_ends_after_the_forward_has(granting: Far, tmp_path: Path) -> None:
+    with listening(tmp_path / "s", 0) as sock, socket.socket(socket.AF_UNIX) as before:
+        before.connect(str(tmp_path / "s"))
+        # Who comes now waits for the one before to be taken.
+        with forwarding(granting, f"0:{tmp_path}/s", "R") as forward:
+            offer(granting, 1)
+            wait_for(lambda: dialling(forward))
+        wait_for(lambda: granting.server.refusals)
+        assert granting.server.refusals == {1: SHORTAGE}
+        sock.accept()[0].close()
+        dialled, _ = sock.accept()
+        with dialled:
+            dialled.settimeout(WAIT)
+            assert dialled.recv(1) == b""
+        assert not granting.server.taken
+
+
+def dialling(forward: Forward) -> bool:
+    assert forward._diallers is not None
+    return bool(forward._diallers._threads) and not forward._diallers._work_queue.qsize()

@@ -172,6 +172,9 @@ class Forward(Closing):
         if self._closed.is_set():
             return
         self._closed.set()
+        if self._listener is not None:
+            # Here and now: a guest that reads nothing may hold the loop's thread up.
+            self._listener.refuse()
         self._loop.stop(self._shut)
         if self._diallers is not None:
             self._diallers.shutdown(wait=False, cancel_futures=True)
@@ -348,6 +351,9 @@ class Forward(Closing):
         if self._guest_listener is not None:
             with contextlib.suppress(*SENDING_FAILED):
                 self._guest_listener.close()
+        for offer in tuple(self._offers):
+            self._refuse(offer, SHORTAGE)
+        self._pending.clear()
         for connection in tuple(self._connections):
             connection.finish()
 
@@ -356,11 +362,13 @@ class Forward(Closing):
     def _take_offer(self, offer: Offer) -> None:
         """Take a channel that the guest opens; in the transport's thread."""
         under_way = len(self._connections) + len(self._offers)
-        if under_way >= _MOST_OFFERED:
+        if self.closed or under_way >= _MOST_OFFERED:
             offer.refuse_now(SHORTAGE)
             return
         self._offers.add(offer)
-        self._loop.call(lambda: self._dial_for(offer))
+        if not self._loop.call(lambda: self._dial_for(offer)) and offer in self._offers:
+            self._offers.discard(offer)
+            offer.refuse_now(SHORTAGE)
 
     def _dial_for(self, offer: Offer) -> None:
         if self._diallers is None or self.closed:
@@ -380,14 +388,20 @@ class Forward(Closing):
             self._loop.call(lambda: self._undialled(offer, failure))
             return
         assert isinstance(stream, SocketStream)  # noqa: S101 (as of every address of this host)
-        self._loop.call(lambda: self._dialled(offer, stream))
+        if not self._loop.call(lambda: self._dialled(offer, stream)):
+            stream.close()
 
     def _undialled(self, offer: Offer, error: VmconnectError) -> None:
+        if offer not in self._offers:
+            return  # It was refused when the forward was closed.
         self.tally.failed += 1
         self._refuse(offer, CONNECT_FAILED)
         self._on_trouble(error)
 
     def _dialled(self, offer: Offer, stream: SocketStream) -> None:
+        if offer not in self._offers:
+            stream.close()  # It was refused when the forward was closed.
+            return
         connection = Connection(stream, self._loop, self.tally, self._forget)
         # In this order: it counts all the while.
         self._connections.add(connection)
@@ -401,6 +415,8 @@ class Forward(Closing):
             connection.break_off()
 
     def _refuse(self, offer: Offer, reason: int) -> None:
+        if offer not in self._offers:
+            return
         self._offers.discard(offer)
         with contextlib.suppress(*SENDING_FAILED):
             offer.refuse(reason)
