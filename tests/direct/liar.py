@@ -31,6 +31,7 @@ class Liar(paramiko.ServerInterface):
     def __init__(self) -> None:
         self.answer: Callable[[], int] = lambda: 0
         self.connects = True
+        self.cancelled: list[tuple[str, int]] = []
         self.before_login: Callable[[], object] = lambda: None
         self.before_channel: Callable[[], object] = lambda: None
 
@@ -50,6 +51,9 @@ class Liar(paramiko.ServerInterface):
 
     def check_port_forward_request(self, address: str, port: int) -> int:
         return self.answer()  # 0 refuses
+
+    def cancel_port_forward_request(self, address: str, port: int) -> None:
+        self.cancelled.append((address, port))
 
 
 class LyingTransport(paramiko.Transport):
@@ -124,9 +128,13 @@ def packet(kind: int, *fields: int | str | bytes) -> paramiko.Message:
 
 
 @contextlib.contextmanager
-def forwarding(far: Far, text: str = "0:web:80", kind: str = "L") -> Iterator[Forward]:
+def forwarding(
+    far: Far, text: str = "0:web:80", kind: str = "L", timeout: float = WAIT
+) -> Iterator[Forward]:
     spec = ForwardSpec.read(text, ForwardKind(kind))
-    with Forward(spec, "liar", lambda _until: far.connection, Operations(), timeout=2.0) as forward:
+    with Forward(
+        spec, "liar", lambda _until: far.connection, Operations(), timeout=timeout
+    ) as forward:
         yield forward
 
 

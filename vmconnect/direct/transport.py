@@ -177,15 +177,20 @@ class ForwardingTransport(paramiko.Transport):
         _add(message, fields)
         self.send(message)
 
-    def request_global(self, kind: str, *fields: Field, answer: Answer) -> None:
-        """Make a global request; ``answer`` is called when it is answered, or never will be."""
+    def request_global(
+        self, kind: str, *fields: Field, answer: Answer, at_once: bool = False
+    ) -> None:
+        """Make a global request; ``answer`` is called when it is answered, or never will be.
+
+        ``at_once`` is for the transport's thread, as `send_now` is.
+        """
         message = paramiko.Message()
         message.add_byte(_common.cMSG_GLOBAL_REQUEST)
         message.add_string(kind)
         message.add_boolean(True)
         _add(message, fields)
         message.answer = answer  # type: ignore[attr-defined]
-        self.send(message)
+        (self.send_now if at_once else self.send)(message)
         if not self.is_active():
             answer(None)
 

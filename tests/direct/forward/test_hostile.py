@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -167,14 +166,27 @@ def test_a_port_that_is_none(far: Far, port: int) -> None:
     assert far.connection.alive
 
 
-def test_an_answer_that_never_comes(far: Far) -> None:
+@pytest.mark.parametrize("port", [0, 4711])
+def test_an_answer_that_comes_too_late(far: Far, port: int) -> None:
+    asked_too_long = threading.Event()
+
     def late() -> int:
-        time.sleep(4)
-        return 0
+        asked_too_long.wait(WAIT)
+        return 4711
 
     far.liar.answer = late
-    with pytest.raises(DeadlineError, match="whether it listens"), forwarding(far, kind="R"):
-        pass
+    try:
+        with (
+            pytest.raises(DeadlineError, match="whether it listens"),
+            forwarding(far, f"{port}:web:80", "R", timeout=0.5),
+        ):
+            pass
+    finally:
+        asked_too_long.set()
+    # Nobody would take what is connected to there.
+    wait_for(lambda: far.liar.cancelled)
+    assert far.liar.cancelled == [("localhost", 4711)]
+    assert not far.connection.transport.takers
 
 
 def test_answers_to_others_questions_are_not_ours(far: Far) -> None:

@@ -35,6 +35,7 @@ from vmconnect.errors import (
     AuthenticationError,
     ClosedError,
     ConnectionLostError,
+    DeadlineError,
     GuestError,
     TrustError,
     VmconnectError,
@@ -193,13 +194,12 @@ class Forward(Closing):
             return
         self._diallers = ThreadPoolExecutor(_DIALLERS, "vmconnect-forward-dial")
         self._loop = Loop("vmconnect-forward")
+        self._guest_listener = GuestListener(self.spec.listen, self._take_offer, self.come_back)
+        self._asked = self._ssh.transport
         try:
-            listener = GuestListener(self.spec.listen, self._take_offer, self.come_back)
-            self._asked = self._ssh.transport
-            listener.listen(self._ssh.transport, deadline)
-            self._guest_listener = listener
+            self._guest_listener.listen(self._ssh.transport, deadline)
         except BaseException:
-            self._loop.stop(lambda: None)
+            self._loop.stop(self._shut)
             raise
 
     # In the loop's thread.
@@ -330,7 +330,7 @@ class Forward(Closing):
         for pause in (*_RETRY_SECONDS, None):
             try:
                 listener.listen(transport, Deadline(_CONNECT_SECONDS))
-            except GuestError as error:
+            except (GuestError, DeadlineError) as error:
                 if pause is None:
                     self._on_trouble(error.with_machine(self.machine))
                 elif self._closed.wait(pause):
