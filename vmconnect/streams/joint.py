@@ -22,6 +22,8 @@ __all__ = ["join"]
 _CHUNK_BYTES = 1 << 18
 # How much a pipe of ours may hold, so that its reader is woken less often.
 _PIPE_BYTES = 1 << 20
+# How long the last words of one who has left may take.
+_LAST_SECONDS = 2.0
 _GONE = {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF}
 
 
@@ -33,23 +35,23 @@ def join(stream: Stream, source: int, sink: int) -> None:
     anything. Nothing is kept: a side that does not read holds up the other.
 
     Raises ConnectionLostError when the connection breaks; a reader of ``sink`` that leaves ends
-    both directions without an error.
+    both directions without an error, once what it said before is passed on.
     """
-    sending = threading.Thread(target=_send, args=(stream, source), daemon=True)
+    sending = threading.Thread(target=_send, args=(stream, source, sink), daemon=True)
     sending.start()
-    broken = _receive(stream, sink)
+    left = _receive(stream, sink)
     _end(sink)
-    if not broken:
-        sending.join()
+    sending.join(_LAST_SECONDS if left else None)
     stream.close()
 
 
-def _send(stream: Stream, source: int) -> None:
-    """Pass on what ``source`` gives, then its end; stop when the far end has gone."""
+def _send(stream: Stream, source: int, sink: int) -> None:
+    """Pass on what ``source`` gives, then its end; stop when the far end or ``sink`` has gone."""
     gone = select.poll()
-    gone.register(source, select.POLLIN)
-    # Also without being asked for: it tells of the end of both directions, and of errors.
+    # Also without being asked for: they tell of the end of both directions, and of errors.
     gone.register(stream.fileno(), 0)
+    gone.register(sink, 0)
+    gone.register(source, select.POLLIN)  # It may be the sink, too.
     with contextlib.suppress(VmconnectError, OSError):
         while True:
             events = dict(gone.poll())
@@ -71,19 +73,25 @@ def _send_some(stream: Stream, source: int) -> int:
 
 
 def _receive(stream: Stream, sink: int) -> bool:
-    """Write what comes to ``sink`` until the far end ends; return whether ``sink`` broke before."""
+    """Write what comes to ``sink`` until the far end ends; return whether its reader left before.
+
+    That is seen also while nothing comes: a far end may be silent for ever.
+    """
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     _widen(sink)
+    ready = select.poll()
+    ready.register(stream.fileno(), select.POLLIN)
+    ready.register(sink, 0)
     try:
-        while _receive_some(stream, sink, buffer):
-            pass
+        while sink not in dict(ready.poll()):
+            if not _receive_some(stream, sink, buffer):
+                return False
     except ConnectionLostError:
         raise
     except OSError as error:
         if error.errno not in _GONE:
             raise ConnectionLostError(f"cannot pass on what came: {error.strerror}") from error
-        return True
-    return False
+    return True
 
 
 def _receive_some(stream: Stream, sink: int, buffer: memoryview) -> int:
