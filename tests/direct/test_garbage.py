@@ -8,9 +8,9 @@ import struct
 import pytest
 
 from tests.direct.liar import WAIT, Far, alive, forwarding, joined
-from vmconnect.errors import ConnectionLostError, SshError, VmconnectError
+from vmconnect.errors import AuthenticationError, ConnectionLostError, SshError
 
-DISCONNECT, GLOBAL_REQUEST, AUTH_FAILURE, AUTH_BANNER = 1, 80, 51, 53
+DISCONNECT, GLOBAL_REQUEST, AUTH_FAILURE = 1, 80, 51
 EXTENDED_DATA, REQUEST, SUCCESS, FAILURE = 95, 98, 99, 100
 NO_TEXT = b"\xff\xfe"
 
@@ -63,14 +63,15 @@ def test_a_farewell_that_is_no_text(far: Far) -> None:
         far.connection.open(WAIT)
 
 
-@pytest.mark.parametrize(
-    "message",
-    [(AUTH_FAILURE, NO_TEXT, False), (DISCONNECT, 2, NO_TEXT, b"")],
-    ids=["a refusal", "a farewell"],
-)
-def test_garbage_while_we_log_in(stranger: Far, message: tuple[int, ...]) -> None:
-    stranger.liar.before_login = lambda: stranger.say(*message)
-    with pytest.raises(VmconnectError):
+def test_a_refusal_that_is_no_text(stranger: Far) -> None:
+    stranger.liar.before_login = lambda: stranger.say(AUTH_FAILURE, NO_TEXT, False)
+    with pytest.raises(SshError, match="cannot be read while logging in"):
+        stranger.connect()
+
+
+def test_a_farewell_that_is_no_text_while_we_log_in(stranger: Far) -> None:
+    stranger.liar.before_login = lambda: stranger.say(DISCONNECT, 2, NO_TEXT, b"")
+    with pytest.raises(AuthenticationError):
         stranger.connect()
 
 

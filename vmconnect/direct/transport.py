@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 from vmconnect.direct.library import paramiko
 from vmconnect.errors import VmconnectError
 
-__all__ = ["SENDING_FAILED", "ForwardingTransport", "Offer", "Packet", "Peer"]
+__all__ = ["SENDING_FAILED", "ForwardingTransport", "GarbageError", "Offer", "Packet", "Peer"]
 
 WINDOW_BYTES = 2 << 20
 """How much the guest may send on one channel that has not been passed on yet."""
@@ -34,6 +34,10 @@ Answer = Callable[[paramiko.Message | None], object]
 Field = str | int
 SENDING_FAILED = (paramiko.SSHException, EOFError, OSError, VmconnectError)
 """What sending over an SSH connection raises when that has ended."""
+
+
+class GarbageError(paramiko.SSHException):
+    """The far end sent what cannot be read; the cause is what reading it raised."""
 
 
 class Peer(Protocol):
@@ -211,13 +215,13 @@ class ForwardingTransport(paramiko.Transport):
     def get_exception(self) -> Exception | None:
         """Return what ended the connection, or refused what was asked, once; None if nothing did.
 
-        What paramiko's thread stumbled over, as it read what the far end sent, is an SSHException
-        like all that paramiko finds wrong there: whoever waits raises what is returned here.
+        What paramiko's thread stumbled over, as it read what the far end sent, is a GarbageError:
+        whoever waits raises what is returned here.
         """
         error = super().get_exception()
         if error is None or isinstance(error, SENDING_FAILED):
             return error
-        garbage = paramiko.SSHException("the SSH server sent what cannot be read")
+        garbage = GarbageError("the SSH server sent what cannot be read")
         garbage.__cause__ = error
         return garbage
 
