@@ -34,6 +34,7 @@ class Liar(paramiko.ServerInterface):
         self.cancelled: list[tuple[str, int]] = []
         self.before_login: Callable[[], object] = lambda: None
         self.before_channel: Callable[[], object] = lambda: None
+        self.sftp: Callable[[paramiko.Channel], object] = lambda _channel: None
 
     def check_auth_password(self, username: str, password: str) -> int:
         self.before_login()
@@ -42,6 +43,10 @@ class Liar(paramiko.ServerInterface):
     def check_channel_request(self, kind: str, chanid: int) -> int:
         self.before_channel()
         return 0
+
+    def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
+        self.sftp(channel)
+        return True
 
     def get_allowed_auths(self, username: str) -> str:
         return "password"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import struct
+import threading
 
+import paramiko
 import pytest
 
 from tests.direct.liar import WAIT, Far, alive, forwarding, joined
@@ -61,6 +64,34 @@ def test_a_farewell_that_is_no_text(far: Far) -> None:
     far.liar.before_channel = lambda: far.say(DISCONNECT, 2, NO_TEXT, b"")
     with pytest.raises(ConnectionLostError):
         far.connection.open(WAIT)
+
+
+@pytest.mark.parametrize(
+    ("greeting", "answer"),
+    [
+        (b"\2\0\0\0\3", b"\x65\0\0\0\1\0\0\0\4\0\0\0\2" + NO_TEXT + bytes(4)),
+        (b"\2\0", b""),
+    ],
+    ids=["a refusal", "a greeting"],
+)
+def test_an_sftp_server_that_sends_garbage(far: Far, greeting: bytes, answer: bytes) -> None:
+    channels: queue.Queue[paramiko.Channel] = queue.Queue()
+    far.liar.sftp = channels.put
+
+    def serve() -> None:
+        channel = channels.get()
+        for each in filter(None, (greeting, answer)):
+            size = int.from_bytes(channel.recv(4))
+            channel.recv(size)
+            channel.sendall(len(each).to_bytes(4) + each)
+
+    threading.Thread(target=serve, daemon=True).start()
+    with (
+        pytest.raises(SshError, match="the SFTP server sent what cannot be read"),
+        far.connection.sftp() as client,
+    ):
+        client.stat("file")
+    assert far.connection.alive
 
 
 def test_a_refusal_that_is_no_text(stranger: Far) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -315,13 +316,16 @@ class SshConnection:
     def sftp(self) -> Iterator[paramiko.SFTPClient]:
         """Open an SFTP session for the time of a ``with`` block."""
         with self._translated("copying"):
-            client = paramiko.SFTPClient.from_transport(self._transport)
-            if client is None:
-                raise GuestError("it offers no SFTP", machine=self.machine)
             try:
-                yield client
-            finally:
-                client.close()
+                client = paramiko.SFTPClient.from_transport(self._transport)
+                if client is None:
+                    raise GuestError("it offers no SFTP", machine=self.machine)
+                try:
+                    yield client
+                finally:
+                    client.close()
+            except (UnicodeDecodeError, struct.error) as error:
+                raise SshError("the SFTP server sent what cannot be read") from error
 
     def lost(self, doing: str) -> ConnectionLostError:
         """Return the error for a connection that broke in the midst of ``doing``."""
