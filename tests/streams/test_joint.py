@@ -80,6 +80,22 @@ def test_pipes_of_one_who_is_gone() -> None:
     os.close(source)
 
 
+def test_what_is_left_to_send_is_sent_after_the_far_end_s_own() -> None:
+    (source, theirs), (read, sink) = os.pipe(), os.pipe()
+    joined = Joined(source, sink)
+    with joined.far:
+        joined.far.shutdown(socket.SHUT_WR)
+        assert os.read(read, 1) == b""
+        os.write(theirs, b"one")
+        assert joined.far.recv(3) == b"one"
+        os.write(theirs, b"two")
+        os.close(theirs)
+        assert heard(joined.far) == b"two"
+        assert joined.ends()
+    os.close(source)
+    os.close(read)
+
+
 def test_an_end_alone_is_passed_on(pair: tuple[socket.socket, socket.socket]) -> None:
     near, ours = pair
     near.settimeout(WAIT)

@@ -35,23 +35,25 @@ def join(stream: Stream, source: int, sink: int) -> None:
     anything. Nothing is kept: a side that does not read holds up the other.
 
     Raises ConnectionLostError when the connection breaks; a reader of ``sink`` that leaves ends
-    both directions without an error, once what it said before is passed on.
+    both directions without an error, and what it had said before it left is still passed on.
     """
-    sending = threading.Thread(target=_send, args=(stream, source, sink), daemon=True)
+    sending = threading.Thread(target=_send, args=(stream, source), daemon=True)
     sending.start()
     left = _receive(stream, sink)
     _end(sink)
-    sending.join(_LAST_SECONDS if left else None)
+    if not left:
+        sending.join()
+    elif _has_ended(source):
+        sending.join(_LAST_SECONDS)
     stream.close()
 
 
-def _send(stream: Stream, source: int, sink: int) -> None:
-    """Pass on what ``source`` gives, then its end; stop when the far end or ``sink`` has gone."""
+def _send(stream: Stream, source: int) -> None:
+    """Pass on what ``source`` gives, then its end; stop when the far end has gone."""
     gone = select.poll()
-    # Also without being asked for: they tell of the end of both directions, and of errors.
+    gone.register(source, select.POLLIN)
+    # Also without being asked for: it tells of the end of both directions, and of errors.
     gone.register(stream.fileno(), 0)
-    gone.register(sink, 0)
-    gone.register(source, select.POLLIN)  # It may be the sink, too.
     with contextlib.suppress(VmconnectError, OSError):
         while True:
             events = dict(gone.poll())
@@ -113,6 +115,13 @@ def _end(sink: int) -> None:
                 sock.shutdown(socket.SHUT_WR)
         else:
             os.close(sink)
+
+
+def _has_ended(source: int) -> bool:
+    """Return whether nobody is there any more to give anything."""
+    poll = select.poll()
+    poll.register(source, 0)
+    return bool(poll.poll(0))
 
 
 def _widen(pipe: int) -> None:
