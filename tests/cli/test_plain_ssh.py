@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -254,6 +255,34 @@ def test_it_ends_when_nobody_reads(tmp_path: Path) -> None:
         words = f"{VMCONNECT} proxy vsock-mux{tmp_path}/s | head -c 100000 | wc -c"
         result = run("bash", "-c", f"{words}; exit ${{PIPESTATUS[0]}}", stdin=subprocess.DEVNULL)
         assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "100000", "")
+
+
+def test_who_takes_a_connection_and_goes_leaves_no_process(tmp_path: Path) -> None:
+    asked_for_more = threading.Event()
+
+    def silent(connection: socket.socket) -> None:
+        """Take all, and say neither anything nor an end."""
+        while connection.recv(1 << 16):
+            pass
+        asked_for_more.wait(WAIT)
+
+    (tmp_path / "far").mkdir()
+    ours, theirs = socket.socketpair()
+    alive, living = os.pipe()
+    with far_host(tmp_path / "far") as host, played_port(tmp_path / "s", silent), ours:
+        words = ["proxy", "--fdpass", f"ssh://{host.name}/vsock-mux{tmp_path}/s"]
+        handed = run(VMCONNECT, *words, capture_output=False, stdout=theirs, pass_fds=(living,))
+        assert handed.returncode == 0
+        os.close(living)
+        _, (descriptor,), _, _ = socket.recv_fds(ours, 1, 1)
+        with socket.socket(fileno=descriptor) as taken:
+            taken.sendall(b"hello")
+        # Whoever still lives has it open.
+        assert select.select([alive], [], [], WAIT)[0]
+        assert os.read(alive, 1) == b""
+        asked_for_more.set()
+    theirs.close()
+    os.close(alive)
 
 
 @pytest.mark.parametrize(

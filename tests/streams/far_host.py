@@ -26,6 +26,8 @@ class FarHost:
 
     def __init__(self, directory: Path):
         self.directory = directory
+        # Another host of the same tests may still be connected to, or be left just now.
+        self._others = set(_masters())
         self.config = directory / "ssh_config"
         for name in ("host_key", "other_key", "user_key"):
             new_key(directory / name)
@@ -64,14 +66,22 @@ class FarHost:
         """Run ssh as a user does."""
         return _ssh(self.config, *arguments)
 
-    @staticmethod
-    def masters() -> list[Path]:
-        """Return the control sockets of our own masters."""
-        return [path for path in runtime_directory().glob("ssh-*") if path.suffix != ".lock"]
+    def masters(self) -> list[Path]:
+        """Return the control sockets of our own masters of this host."""
+        return [path for path in _masters() if path not in self._others]
 
     def leave(self) -> None:
-        """End all shared connections."""
-        leave(self.config, self.name)
+        """End all shared connections to it."""
+        for path in self.masters():
+            _end(self.config, path, self.name)
+
+
+def _masters() -> list[Path]:
+    return [path for path in runtime_directory().glob("ssh-*") if path.suffix != ".lock"]
+
+
+def _end(config: Path, path: Path, host: str) -> None:
+    _ssh(config, "-S", str(path), "-O", "exit", host)
 
 
 def _ssh(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -86,8 +96,8 @@ def _ssh(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def leave(config: Path, host: str) -> None:
     """End all shared connections of ours."""
-    for path in FarHost.masters():
-        _ssh(config, "-S", str(path), "-O", "exit", host)
+    for path in _masters():
+        _end(config, path, host)
 
 
 @contextlib.contextmanager

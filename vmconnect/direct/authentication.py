@@ -11,6 +11,7 @@ from vmconnect.direct.key_agent import KeyAgent
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login, nobody
 from vmconnect.direct.offered import offered_logins
+from vmconnect.direct.transport import GarbageError
 from vmconnect.errors import (
     AuthenticationError,
     DeadlineError,
@@ -194,6 +195,8 @@ class Authentication:
             self._keys_welcome = False  # Keys are not taken at all.
             self._answered = True
             return False
+        except GarbageError:
+            raise
         except paramiko.SSHException as error:
             self._answered = self._answered or self._transport.is_active()
             # The server may also have hung up before we asked.
@@ -208,6 +211,9 @@ class Authentication:
         self._tried.append("a password")
         try:
             wanted = self._transport.auth_password(self.login.user, secret.reveal())
+        except GarbageError as error:
+            forget_frames(error)
+            raise
         except paramiko.SSHException as error:
             forget_frames(error)
             self._answered = self._answered or self._transport.is_active()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,7 +62,11 @@ class _Socket:
         """When the far end last sent something."""
 
     def recv(self, size: int) -> bytes:
-        data = self._stream.recv(size)
+        try:
+            data = self._stream.recv(size)
+        except ConnectionLostError as error:
+            # Of an OSError without a number paramiko's thread dies, and tells nobody of the end.
+            raise EOFError from error
         self.heard_at = time.monotonic()
         return data
 
@@ -81,16 +86,17 @@ class _Transport(ForwardingTransport):
     _CLIENT_ID = "vmconnect"  # what we greet with
     dismissed = False
 
-    def _parse_disconnect(self, message: paramiko.Message) -> None:
-        self.dismissed = True
-        super()._parse_disconnect(message)  # type: ignore[misc]
+    def _parse_disconnect(self, _message: paramiko.Message) -> None:
+        self.dismissed = True  # paramiko would log why, and fail where that is no text.
 
     def _channel_request(self: Any, message: paramiko.Message) -> None:
         # Called with the channel as ``self``, as paramiko's own handlers are.
         start = message.packet.tell()
-        if message.get_text() == "exit-signal":
+        of_a_command = isinstance(self, paramiko.Channel)
+        if message.get_binary() == b"exit-signal" and of_a_command:
             message.get_boolean()
-            self.transport.exit_signals[self.chanid] = message.get_text()[:SIGNAL_CHARACTERS]
+            name = message.get_binary()[:SIGNAL_CHARACTERS].decode(errors="replace")
+            self.transport.exit_signals[self.chanid] = name
             self.status_event.set()
             return
         message.packet.seek(start)
@@ -317,13 +323,16 @@ class SshConnection:
     def sftp(self) -> Iterator[paramiko.SFTPClient]:
         """Open an SFTP session for the time of a ``with`` block."""
         with self._translated("copying"):
-            client = paramiko.SFTPClient.from_transport(self._transport)
-            if client is None:
-                raise GuestError("it offers no SFTP", machine=self.machine)
             try:
-                yield client
-            finally:
-                client.close()
+                client = paramiko.SFTPClient.from_transport(self._transport)
+                if client is None:
+                    raise GuestError("it offers no SFTP", machine=self.machine)
+                try:
+                    yield client
+                finally:
+                    client.close()
+            except (UnicodeDecodeError, struct.error) as error:
+                raise SshError("the SFTP server sent what cannot be read") from error
 
     def lost(self, doing: str) -> ConnectionLostError:
         """Return the error for a connection that broke in the midst of ``doing``."""

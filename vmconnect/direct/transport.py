@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from vmconnect.direct.library import paramiko
+from vmconnect.errors import VmconnectError
 
-__all__ = ["ForwardingTransport", "Offer", "Packet", "Peer"]
+__all__ = ["SENDING_FAILED", "ForwardingTransport", "GarbageError", "Offer", "Packet", "Peer"]
 
 WINDOW_BYTES = 2 << 20
 """How much the guest may send on one channel that has not been passed on yet."""
@@ -31,6 +32,12 @@ _common = cast("Any", paramiko.common)
 Answer = Callable[[paramiko.Message | None], object]
 """Takes what a global request was answered with; None if it was refused, or lost."""
 Field = str | int
+SENDING_FAILED = (paramiko.SSHException, EOFError, OSError, VmconnectError)
+"""What sending over an SSH connection raises when that has ended."""
+
+
+class GarbageError(paramiko.SSHException):
+    """The far end sent what cannot be read; the cause is what reading it raised."""
 
 
 class Peer(Protocol):
@@ -46,11 +53,19 @@ class Peer(Protocol):
 
     def _feed(self, message: paramiko.Message) -> None: ...
 
+    def _feed_extended(self, message: paramiko.Message) -> None: ...
+
     def _window_adjust(self, message: paramiko.Message) -> None: ...
 
     def _handle_eof(self, message: paramiko.Message) -> None: ...
 
     def _handle_close(self, message: paramiko.Message) -> None: ...
+
+    def _handle_request(self, message: paramiko.Message) -> None: ...
+
+    def _request_success(self, message: paramiko.Message) -> None: ...
+
+    def _request_failed(self, message: paramiko.Message) -> None: ...
 
     def _unlink(self) -> None: ...
 
@@ -87,14 +102,24 @@ class Offer:
         self.transport.send(message)
 
     def refuse(self, reason: int) -> None:
-        """Do not open it."""
+        """Do not open it; not in the transport's thread."""
+        self.transport.send(self._refusal(reason))
+
+    def refuse_now(self, reason: int) -> None:
+        """Do not open it; in the transport's thread.
+
+        A guest that offers and does not read our refusals waits there, and offers no more.
+        """
+        self.transport.send_now(self._refusal(reason))
+
+    def _refusal(self, reason: int) -> paramiko.Message:
         message = paramiko.Message()
         message.add_byte(_common.cMSG_CHANNEL_OPEN_FAILURE)
         message.add_int(self._theirs)
         message.add_int(reason)
         message.add_string("")
         message.add_string("en")
-        self.transport.send(message)
+        return message
 
 
 class ForwardingTransport(paramiko.Transport):
@@ -156,15 +181,20 @@ class ForwardingTransport(paramiko.Transport):
         _add(message, fields)
         self.send(message)
 
-    def request_global(self, kind: str, *fields: Field, answer: Answer) -> None:
-        """Make a global request; ``answer`` is called when it is answered, or never will be."""
+    def request_global(
+        self, kind: str, *fields: Field, answer: Answer, at_once: bool = False
+    ) -> None:
+        """Make a global request; ``answer`` is called when it is answered, or never will be.
+
+        ``at_once`` is for the transport's thread, as `send_now` is.
+        """
         message = paramiko.Message()
         message.add_byte(_common.cMSG_GLOBAL_REQUEST)
         message.add_string(kind)
         message.add_boolean(True)
         _add(message, fields)
         message.answer = answer  # type: ignore[attr-defined]
-        self.send(message)
+        (self.send_now if at_once else self.send)(message)
         if not self.is_active():
             answer(None)
 
@@ -181,6 +211,19 @@ class ForwardingTransport(paramiko.Transport):
         for _taker, lost in tuple(self.takers.values()):
             lost()
         self.takers.clear()
+
+    def get_exception(self) -> Exception | None:
+        """Return what ended the connection, or refused what was asked, once; None if nothing did.
+
+        What paramiko's thread stumbled over, as it read what the far end sent, is a GarbageError:
+        whoever waits raises what is returned here.
+        """
+        error = super().get_exception()
+        if error is None or isinstance(error, SENDING_FAILED):
+            return error
+        garbage = GarbageError("the SSH server sent what cannot be read")
+        garbage.__cause__ = error
+        return garbage
 
     def _send_message(self, data: Any) -> None:
         if isinstance(data, Packet) or data.packet.getbuffer()[:1] != _common.cMSG_GLOBAL_REQUEST:
@@ -235,22 +278,19 @@ class ForwardingTransport(paramiko.Transport):
             where = message.get_int()
         offer = Offer(self, theirs, window, packet, where)
         taker = self.takers.get(where)
-        if taker is not None:
+        if taker is None:
+            offer.refuse_now(PROHIBITED)
+        else:
             taker[0](offer)
-            return
-        refusal = paramiko.Message()
-        refusal.add_byte(_common.cMSG_CHANNEL_OPEN_FAILURE)
-        refusal.add_int(theirs)
-        refusal.add_int(PROHIBITED)
-        refusal.add_string("")
-        refusal.add_string("en")
-        self.send_now(refusal)
 
     # paramiko's table has its own channel's functions; a peer has its own.
     _channel_handler_table = {  # noqa: RUF012 (paramiko's own name and form)
-        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+        _common.MSG_CHANNEL_SUCCESS: lambda channel, message: channel._request_success(message),
+        _common.MSG_CHANNEL_FAILURE: lambda channel, message: channel._request_failed(message),
         _common.MSG_CHANNEL_DATA: lambda channel, message: channel._feed(message),
+        _common.MSG_CHANNEL_EXTENDED_DATA: lambda channel, message: channel._feed_extended(message),
         _common.MSG_CHANNEL_WINDOW_ADJUST: lambda channel, message: channel._window_adjust(message),
+        _common.MSG_CHANNEL_REQUEST: lambda channel, message: channel._handle_request(message),
         _common.MSG_CHANNEL_EOF: lambda channel, message: channel._handle_eof(message),
         _common.MSG_CHANNEL_CLOSE: lambda channel, message: channel._handle_close(message),
     }

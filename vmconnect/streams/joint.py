@@ -22,6 +22,8 @@ __all__ = ["join"]
 _CHUNK_BYTES = 1 << 18
 # How much a pipe of ours may hold, so that its reader is woken less often.
 _PIPE_BYTES = 1 << 20
+# How long the last words of one who has left may take.
+_LAST_SECONDS = 2.0
 _GONE = {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF}
 
 
@@ -33,14 +35,16 @@ def join(stream: Stream, source: int, sink: int) -> None:
     anything. Nothing is kept: a side that does not read holds up the other.
 
     Raises ConnectionLostError when the connection breaks; a reader of ``sink`` that leaves ends
-    both directions without an error.
+    both directions without an error, and what it had said before it left is still passed on.
     """
     sending = threading.Thread(target=_send, args=(stream, source), daemon=True)
     sending.start()
-    broken = _receive(stream, sink)
+    left = _receive(stream, sink)
     _end(sink)
-    if not broken:
+    if not left:
         sending.join()
+    elif _has_ended(source):
+        sending.join(_LAST_SECONDS)
     stream.close()
 
 
@@ -71,19 +75,25 @@ def _send_some(stream: Stream, source: int) -> int:
 
 
 def _receive(stream: Stream, sink: int) -> bool:
-    """Write what comes to ``sink`` until the far end ends; return whether ``sink`` broke before."""
+    """Write what comes to ``sink`` until the far end ends; return whether its reader left before.
+
+    That is seen also while nothing comes: a far end may be silent for ever.
+    """
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     _widen(sink)
+    ready = select.poll()
+    ready.register(stream.fileno(), select.POLLIN)
+    ready.register(sink, 0)
     try:
-        while _receive_some(stream, sink, buffer):
-            pass
+        while sink not in dict(ready.poll()):
+            if not _receive_some(stream, sink, buffer):
+                return False
     except ConnectionLostError:
         raise
     except OSError as error:
         if error.errno not in _GONE:
             raise ConnectionLostError(f"cannot pass on what came: {error.strerror}") from error
-        return True
-    return False
+    return True
 
 
 def _receive_some(stream: Stream, sink: int, buffer: memoryview) -> int:
@@ -105,6 +115,13 @@ def _end(sink: int) -> None:
                 sock.shutdown(socket.SHUT_WR)
         else:
             os.close(sink)
+
+
+def _has_ended(source: int) -> bool:
+    """Return whether nobody is there any more to give anything."""
+    poll = select.poll()
+    poll.register(source, 0)
+    return bool(poll.poll(0))
 
 
 def _widen(pipe: int) -> None:

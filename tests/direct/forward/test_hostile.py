@@ -1,128 +1,33 @@
-"""Guests that break the rules of forwarding: an SSH server of paramiko's, made to lie.
-
-It is played: no real server can be brought to do this.
-"""
+"""Guests that break the rules of forwarding."""
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+import tracemalloc
+from pathlib import Path
 
 import paramiko
 import pytest
 
-from vmconnect.deadline import Deadline
-from vmconnect.direct import Login, SshConnection
-from vmconnect.direct.forward import Forward, ForwardKind, ForwardSpec
+from tests.direct.liar import (
+    ADJUST,
+    CLOSE,
+    DATA,
+    EOF,
+    OPENED,
+    WAIT,
+    Far,
+    alive,
+    forwarding,
+    joined,
+    wait_for,
+)
+from vmconnect.direct.forward import Forward, ForwardSpec, connection
 from vmconnect.direct.transport import WINDOW_BYTES
 from vmconnect.errors import ConnectionLostError, DeadlineError, GuestError, SshError
 from vmconnect.operation import Operations
-from vmconnect.secret import Secret
-from vmconnect.streams import SocketStream, Tcp
-
-WAIT = 60.0
-OPEN, OPENED, ADJUST, DATA, EOF = 90, 91, 93, 94, 96
-
-
-class Liar(paramiko.ServerInterface):
-    """Lets everybody in, takes every channel, and answers requests as it is told to."""
-
-    def __init__(self) -> None:
-        self.answer: Callable[[], int] = lambda: 0
-        self.connects = True
-
-    def check_auth_password(self, username: str, password: str) -> int:
-        return paramiko.common.AUTH_SUCCESSFUL
-
-    def get_allowed_auths(self, username: str) -> str:
-        return "password"
-
-    def check_channel_direct_tcpip_request(self, chanid: int, origin: Any, destination: Any) -> int:
-        return 0 if self.connects else 2
-
-    def check_port_forward_request(self, address: str, port: int) -> int:
-        return self.answer()  # 0 refuses
-
-
-class Far:
-    """The server, and the connection to it."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        self.liar = Liar()
-        self.server: Any = paramiko.Transport(theirs)
-        self.server.add_server_key(paramiko.RSAKey.generate(2048))
-        self.server.start_server(event=threading.Event(), server=self.liar)
-        self.connection = SshConnection(
-            SocketStream(ours, "the liar"),
-            "liar",
-            Login("me", (), use_agent=False, password=Secret("x")),
-            lambda _kind, _blob: None,
-            timeout=WAIT,
-        )
-
-    def send(self, kind: int, number: int, *fields: int | str | bytes) -> None:
-        """Send a message to a channel of the connection's."""
-        message = paramiko.Message()
-        message.add_byte(bytes((kind,)))
-        message.add_int(number)
-        for field in fields:
-            if isinstance(field, int):
-                message.add_int(field)
-            else:
-                message.add_string(field)
-        self.server._send_user_message(message)
-
-    def close(self) -> None:
-        self.connection.close()
-        self.server.close()
-
-
-@pytest.fixture
-def far() -> Iterator[Far]:
-    far = Far()
-    try:
-        yield far
-    finally:
-        far.close()
-
-
-@contextlib.contextmanager
-def forwarding(far: Far, text: str = "0:web:80", kind: str = "L") -> Iterator[Forward]:
-    spec = ForwardSpec.read(text, ForwardKind(kind))
-    with Forward(spec, "liar", lambda _until: far.connection, Operations(), timeout=2.0) as forward:
-        yield forward
-
-
-@contextlib.contextmanager
-def joined(far: Far, forward: Forward) -> Iterator[tuple[socket.socket, Any]]:
-    """Give a client, and the channel that it was joined to."""
-    assert isinstance(forward.bound, Tcp)
-    with socket.create_connection(("127.0.0.1", forward.bound.port)) as sock:
-        sock.settimeout(WAIT)
-        channel = far.server.accept(WAIT)
-        assert channel is not None
-        yield sock, channel
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = Deadline(WAIT)
-    while not condition():
-        deadline.check("waiting")
-        time.sleep(0.01)
-
-
-def alive(far: Far, forward: Forward) -> bool:
-    """Return whether another connection still goes through."""
-    with joined(far, forward) as (sock, channel):
-        channel.sendall(b"still")
-        answer = sock.recv(5) == b"still"
-        channel.close()
-    return answer and far.connection.alive
+from vmconnect.streams import Tcp, Unix
 
 
 def test_more_than_the_window_breaks_the_channel_alone(far: Far) -> None:
@@ -134,6 +39,82 @@ def test_more_than_the_window_breaks_the_channel_alone(far: Far) -> None:
         wait_for(lambda: channel.closed)
         assert alive(far, forward)
         assert forward.tally.received < 6 * WINDOW_BYTES
+
+
+def test_what_is_kept_is_no_more_than_its_bytes_however_small_its_pieces(
+    far: Far, tmp_path: Path
+) -> None:
+    pieces = 20_000
+    with (
+        forwarding(far, f"{tmp_path}/s:web:80") as forward,
+        socket.socket(socket.AF_UNIX) as sock,
+        socket.socket(socket.AF_UNIX) as later,
+    ):
+        sock.connect(f"{tmp_path}/s")
+        channel = far.server.accept(WAIT)
+        channel.sendall(bytes(1 << 20))  # More than the kernel keeps for who does not read.
+        tracemalloc.start()
+        try:
+            for _ in range(pieces):
+                far.send(DATA, channel.remote_chanid, b"x")
+            later.connect(f"{tmp_path}/s")
+            far.server.accept(WAIT).sendall(b"all have come")
+            assert later.recv(100) == b"all have come"
+            snapshot = tracemalloc.take_snapshot()
+        finally:
+            tracemalloc.stop()
+        kept = snapshot.filter_traces([tracemalloc.Filter(True, connection.__file__)])
+        size = sum(each.size for each in kept.statistics("filename"))
+        assert forward.tally.received < 1 << 20
+        assert size < 2 << 20
+        left = (1 << 20) + pieces
+        while left:
+            left -= len(sock.recv(left))
+
+
+@pytest.mark.parametrize("where", ["0", "s"])
+def test_closing_takes_nobody_more_though_the_guest_holds_us_up(
+    far: Far, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmconnect.direct.forward.loop._FAREWELL_SECONDS", 0.01)
+    listen = where if where == "0" else f"{tmp_path}/{where}"
+    held = threading.Event()
+    with forwarding(far, f"{listen}:web:80") as forward:
+        forward._loop.call(held.wait)
+        try:
+            forward.close()
+            bound = forward.bound
+            family = socket.AF_UNIX if isinstance(bound, Unix) else socket.AF_INET
+            with socket.socket(family) as sock, pytest.raises(OSError, match=r"refused|No such"):
+                sock.connect(bound.path if isinstance(bound, Unix) else ("127.0.0.1", bound.port))
+        finally:
+            held.set()
+        assert not (tmp_path / "s").exists()
+
+
+def test_what_comes_often_is_put_off_once(far: Far) -> None:
+    held = threading.Event()
+    with forwarding(far) as forward, joined(far, forward) as (sock, channel):
+        channel.sendall(b"x")
+        assert sock.recv(1) == b"x"  # Both ends are there.
+        forward._loop.call(held.wait)
+        try:
+            block = bytes(1 << 12)  # A socket that is empty takes it whole, without the loop.
+            for _ in range(WINDOW_BYTES // len(block) - 1):
+                far.send(DATA, channel.remote_chanid, block)
+                assert sock.recv(len(block), socket.MSG_WAITALL) == block
+            for _ in range(50):
+                far.send(EOF, channel.remote_chanid)
+            for _ in range(50):
+                far.send(CLOSE, channel.remote_chanid)
+            # All of that has been read before an answer is.
+            far.connection.open(WAIT)
+            far.server.accept(WAIT)
+            assert len(forward._loop._calls) <= 3
+        finally:
+            held.set()
+        assert sock.recv(1) == b""
+        assert alive(far, forward)
 
 
 def test_ends_and_leave_that_come_twice_and_data_after_them(far: Far) -> None:
@@ -168,21 +149,11 @@ def test_channels_that_nobody_asked_for_are_refused(far: Far) -> None:
         for kind, where in (
             ("forwarded-tcpip", ("x", 4711, "y", 1)),
             ("forwarded-streamlocal@openssh.com", ("/etc/passwd", "")),
-            ("forwarded-streamlocal@openssh.com", ("\udcff",)),
+            ("forwarded-streamlocal@openssh.com", (b"\xff",)),
             ("session", ()),
             ("direct-tcpip", ("localhost", 22, "y", 1)),
         ):
-            message = paramiko.Message()
-            message.add_byte(bytes((OPEN,)))
-            message.add_string(kind)
-            for each in (3, 1 << 20, 1 << 15):
-                message.add_int(each)
-            for field in where:
-                if isinstance(field, int):
-                    message.add_int(field)
-                else:
-                    message.add_string(field.encode("utf-8", "surrogateescape"))
-            far.server._send_user_message(message)
+            far.offer(kind, 3, 1 << 20, 1 << 15, *where)
         assert alive(far, forward)
         assert forward.tally.opened == 1
 
@@ -195,14 +166,27 @@ def test_a_port_that_is_none(far: Far, port: int) -> None:
     assert far.connection.alive
 
 
-def test_an_answer_that_never_comes(far: Far) -> None:
+@pytest.mark.parametrize("port", [0, 4711])
+def test_an_answer_that_comes_too_late(far: Far, port: int) -> None:
+    asked_too_long = threading.Event()
+
     def late() -> int:
-        time.sleep(4)
-        return 0
+        asked_too_long.wait(WAIT)
+        return 4711
 
     far.liar.answer = late
-    with pytest.raises(DeadlineError, match="whether it listens"), forwarding(far, kind="R"):
-        pass
+    try:
+        with (
+            pytest.raises(DeadlineError, match="whether it listens"),
+            forwarding(far, f"{port}:web:80", "R", timeout=0.5),
+        ):
+            pass
+    finally:
+        asked_too_long.set()
+    # Nobody would take what is connected to there.
+    wait_for(lambda: far.liar.cancelled)
+    assert far.liar.cancelled == [("localhost", 4711)]
+    assert not far.connection.transport.takers
 
 
 def test_answers_to_others_questions_are_not_ours(far: Far) -> None:
@@ -213,8 +197,8 @@ def test_answers_to_others_questions_are_not_ours(far: Far) -> None:
     asked.add_byte(bytes((80,)))
     asked.add_string("keepalive@openssh.com")
     asked.add_boolean(True)
-    transport: Any = far.connection.transport
-    transport._send_user_message(asked)
+    transport = far.connection.transport
+    transport.send(asked)
     with forwarding(far, kind="R") as forward:
         assert forward.bound == Tcp("localhost", 4711)
     with pytest.raises(GuestError), forwarding(far, kind="R"):

@@ -61,7 +61,8 @@ class ForwardChannel:
         self._may_send = 0
         self._may_arrive = WINDOW_BYTES
         self._passed = 0
-        self._ended = self._closed = self._guest_closed = self._broken = False
+        self._ended = self._closed = self._broken = False
+        self._guest_ended = self._guest_closed = False
 
     @property
     def room(self) -> int:
@@ -77,10 +78,11 @@ class ForwardChannel:
             self._put(b"".join((struct.pack(">BII", _DATA, self._theirs, len(part)), part)))
 
     def passed(self, count: int) -> bool:
-        """Count bytes that were passed on; return whether it is time to give leave for more."""
+        """Count bytes that were passed on; return whether they make it time to give leave."""
         with self._lock:
+            before = self._passed
             self._passed += count
-            return self._passed >= _LEAVE_BYTES
+            return before < _LEAVE_BYTES <= self._passed
 
     def give_leave(self) -> None:
         """Let the guest send as much again as was passed on."""
@@ -154,15 +156,25 @@ class ForwardChannel:
         self._owner.room_made()
 
     def _handle_eof(self, _message: paramiko.Message) -> None:
-        self._owner.guest_ended()
+        again, self._guest_ended = self._guest_ended, True
+        if not again:
+            self._owner.guest_ended()
 
     def _handle_request(self, _message: paramiko.Message) -> None:
         """Ignore it: there are no requests on these channels that want an answer."""
 
+    def _request_success(self, _message: paramiko.Message) -> None:
+        """Ignore it: nothing was asked for."""
+
+    def _request_failed(self, _message: paramiko.Message) -> None:
+        """Ignore it: nothing was asked for."""
+
     def _handle_close(self, _message: paramiko.Message) -> None:
         with self._lock:
-            self._guest_closed = True
+            again, self._guest_closed = self._guest_closed, True
             forget = self._closed
+        if again:
+            return
         if forget:
             self._transport.leave(self.number)
         self._owner.guest_closed(lost=False)

@@ -7,20 +7,16 @@ import select
 import socket
 import struct
 import threading
-from collections import deque
 from collections.abc import Callable
 
 from vmconnect.direct.forward.channel import ForwardChannel
 from vmconnect.direct.forward.loop import Loop
 from vmconnect.direct.forward.tally import Tally
-from vmconnect.direct.library import paramiko
+from vmconnect.direct.transport import SENDING_FAILED
 from vmconnect.errors import VmconnectError
 from vmconnect.streams import SocketStream
 
-__all__ = ["SENDING_FAILED", "Connection"]
-
-SENDING_FAILED = (paramiko.SSHException, EOFError, OSError, VmconnectError)
-"""What sending over an SSH connection raises when that has ended."""
+__all__ = ["Connection"]
 
 _READS_AT_ONCE = 4
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
@@ -53,7 +49,8 @@ class Connection:
         self._over = over
         self._channel: ForwardChannel | None = None
         self._joined = self._counted = False
-        self._waiting: deque[memoryview] = deque()
+        # In one piece: the guest says how small those are that it comes in.
+        self._waiting = bytearray()
         self._lock = threading.Lock()
         self._local_ended = self._guest_ended = self._guest_closed = self._lost = False
         self._shut = self._done = False
@@ -147,14 +144,10 @@ class Connection:
     def _flush(self) -> None:
         with self._lock:
             passed = 0
-            while self._waiting:
-                data = self._waiting[0]
-                sent = self.stream.send_at_once(data)
-                passed += sent
-                if sent < len(data):
-                    self._waiting[0] = data[sent:]
-                    break
-                self._waiting.popleft()
+            if self._waiting:
+                with memoryview(self._waiting) as data:
+                    passed = self.stream.send_at_once(data)
+                del self._waiting[:passed]
         self._count(passed)
 
     def _count(self, passed: int) -> None:
@@ -238,7 +231,7 @@ class Connection:
                     self._loop.call(self.break_off)
                     return
             if passed < len(data):
-                self._waiting.append(memoryview(data)[passed:])
+                self._waiting += memoryview(data)[passed:]
                 self._arm()
         self._tally.count(received=passed)
         channel = self._channel

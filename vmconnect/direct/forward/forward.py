@@ -17,18 +17,25 @@ from vmconnect.closing import Closing
 from vmconnect.deadline import Deadline
 from vmconnect.direct.forward.channel import ForwardChannel
 from vmconnect.direct.forward.client import SocksClient
-from vmconnect.direct.forward.connection import SENDING_FAILED, Connection
+from vmconnect.direct.forward.connection import Connection
 from vmconnect.direct.forward.guest_listener import GuestListener
 from vmconnect.direct.forward.listener import Listener
 from vmconnect.direct.forward.loop import Loop
 from vmconnect.direct.forward.refusal import refused
 from vmconnect.direct.forward.spec import ForwardKind, ForwardSpec
 from vmconnect.direct.forward.tally import Tally
-from vmconnect.direct.transport import CONNECT_FAILED, SHORTAGE, ForwardingTransport, Offer
+from vmconnect.direct.transport import (
+    CONNECT_FAILED,
+    SENDING_FAILED,
+    SHORTAGE,
+    ForwardingTransport,
+    Offer,
+)
 from vmconnect.errors import (
     AuthenticationError,
     ClosedError,
     ConnectionLostError,
+    DeadlineError,
     GuestError,
     TrustError,
     VmconnectError,
@@ -45,6 +52,8 @@ Connect = Callable[[Deadline], "SshConnection"]
 """Returns an SSH connection that stands, making one if need be."""
 
 _MOST_CONNECTIONS = 1024
+# The guest alone says how many it offers, and a process often may have 1024 descriptors in all.
+_MOST_OFFERED = 256
 _CONNECT_SECONDS = 30.0
 _DIAL_SECONDS = 10.0
 _DIALLERS = 8
@@ -78,6 +87,8 @@ class Forward(Closing):
         self._connect = connect
         self._on_trouble = on_trouble or (lambda _error: None)
         self._connections: set[Connection] = set()
+        # What the guest has offered, until it is a connection or refused.
+        self._offers: set[Offer] = set()
         self._pending: deque[tuple[Connection, Tcp | Unix]] = deque()
         self._ssh: SshConnection | None = None
         self._connecting = False
@@ -162,6 +173,9 @@ class Forward(Closing):
         if self._closed.is_set():
             return
         self._closed.set()
+        if self._listener is not None:
+            # Here and now: a guest that reads nothing may hold the loop's thread up.
+            self._listener.refuse()
         self._loop.stop(self._shut)
         if self._diallers is not None:
             self._diallers.shutdown(wait=False, cancel_futures=True)
@@ -180,13 +194,12 @@ class Forward(Closing):
             return
         self._diallers = ThreadPoolExecutor(_DIALLERS, "vmconnect-forward-dial")
         self._loop = Loop("vmconnect-forward")
+        self._guest_listener = GuestListener(self.spec.listen, self._take_offer, self.come_back)
+        self._asked = self._ssh.transport
         try:
-            listener = GuestListener(self.spec.listen, self._take_offer, self.come_back)
-            self._asked = self._ssh.transport
-            listener.listen(self._ssh.transport, deadline)
-            self._guest_listener = listener
+            self._guest_listener.listen(self._ssh.transport, deadline)
         except BaseException:
-            self._loop.stop(lambda: None)
+            self._loop.stop(self._shut)
             raise
 
     # In the loop's thread.
@@ -317,7 +330,7 @@ class Forward(Closing):
         for pause in (*_RETRY_SECONDS, None):
             try:
                 listener.listen(transport, Deadline(_CONNECT_SECONDS))
-            except GuestError as error:
+            except (GuestError, DeadlineError) as error:
                 if pause is None:
                     self._on_trouble(error.with_machine(self.machine))
                 elif self._closed.wait(pause):
@@ -338,6 +351,9 @@ class Forward(Closing):
         if self._guest_listener is not None:
             with contextlib.suppress(*SENDING_FAILED):
                 self._guest_listener.close()
+        for offer in tuple(self._offers):
+            self._refuse(offer, SHORTAGE)
+        self._pending.clear()
         for connection in tuple(self._connections):
             connection.finish()
 
@@ -345,12 +361,18 @@ class Forward(Closing):
 
     def _take_offer(self, offer: Offer) -> None:
         """Take a channel that the guest opens; in the transport's thread."""
-        self._loop.call(lambda: self._dial_for(offer))
+        under_way = len(self._connections) + len(self._offers)
+        if self.closed or under_way >= _MOST_OFFERED:
+            offer.refuse_now(SHORTAGE)
+            return
+        self._offers.add(offer)
+        if not self._loop.call(lambda: self._dial_for(offer)) and offer in self._offers:
+            self._offers.discard(offer)
+            offer.refuse_now(SHORTAGE)
 
     def _dial_for(self, offer: Offer) -> None:
-        if len(self._connections) >= _MOST_CONNECTIONS or self._diallers is None or self.closed:
-            with contextlib.suppress(*SENDING_FAILED):
-                offer.refuse(SHORTAGE)
+        if self._diallers is None or self.closed:
+            self._refuse(offer, SHORTAGE)
             return
         target = self.spec.target
         assert target is not None  # noqa: S101 (the parser sees to it)
@@ -366,17 +388,24 @@ class Forward(Closing):
             self._loop.call(lambda: self._undialled(offer, failure))
             return
         assert isinstance(stream, SocketStream)  # noqa: S101 (as of every address of this host)
-        self._loop.call(lambda: self._dialled(offer, stream))
+        if not self._loop.call(lambda: self._dialled(offer, stream)):
+            stream.close()
 
     def _undialled(self, offer: Offer, error: VmconnectError) -> None:
+        if offer not in self._offers:
+            return  # It was refused when the forward was closed.
         self.tally.failed += 1
-        with contextlib.suppress(*SENDING_FAILED):
-            offer.refuse(CONNECT_FAILED)
+        self._refuse(offer, CONNECT_FAILED)
         self._on_trouble(error)
 
     def _dialled(self, offer: Offer, stream: SocketStream) -> None:
+        if offer not in self._offers:
+            stream.close()  # It was refused when the forward was closed.
+            return
         connection = Connection(stream, self._loop, self.tally, self._forget)
+        # In this order: it counts all the while.
         self._connections.add(connection)
+        self._offers.discard(offer)
         connection.watch()
         channel = ForwardChannel(offer.transport, connection)
         connection.attach(channel)
@@ -384,6 +413,13 @@ class Forward(Closing):
             offer.accept(channel)
         except SENDING_FAILED:
             connection.break_off()
+
+    def _refuse(self, offer: Offer, reason: int) -> None:
+        if offer not in self._offers:
+            return
+        self._offers.discard(offer)
+        with contextlib.suppress(*SENDING_FAILED):
+            offer.refuse(reason)
 
     def __repr__(self) -> str:
         return f"<Forward -{self.spec.kind.value} {self.spec} of {self.machine}>"

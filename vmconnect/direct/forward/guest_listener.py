@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from vmconnect.deadline import Deadline
 from vmconnect.direct.forward.refusal import permission
@@ -22,6 +23,16 @@ from vmconnect.streams import Tcp, Unix
 __all__ = ["GuestListener"]
 
 _MOST_PORT = 65535
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A question to the guest: who has asked waits, or has ``given_up``; both with the lock."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    answered: threading.Event = field(default_factory=threading.Event)
+    given_up: bool = False
+    error: VmconnectError | None = None
 
 
 class GuestListener:
@@ -45,18 +56,17 @@ class GuestListener:
 
         Raises GuestError when it refuses, ConnectionLostError, DeadlineError.
         """
-        answered = threading.Event()
-        answers: list[VmconnectError | None] = []
-
-        def take(error: VmconnectError | None) -> None:
-            answers.append(error)
-            answered.set()
-
-        self._ask(transport, take)
-        if not answered.wait(deadline.remaining()):
+        asked = _Asked()
+        self._ask(transport, asked)
+        try:
+            asked.answered.wait(deadline.remaining())
+        finally:
+            with asked.lock:
+                asked.given_up = not asked.answered.is_set()
+        if asked.given_up:
             raise DeadlineError(f"the guest does not say whether it listens on {self.bound}")
-        if answers[0] is not None:
-            raise answers[0]
+        if asked.error is not None:
+            raise asked.error
 
     def close(self) -> None:
         """Have the guest listen no more; does not wait for its answer."""
@@ -64,40 +74,48 @@ class GuestListener:
         if transport is None or not transport.is_active():
             return
         transport.takers.pop(_key(bound), None)
-        if isinstance(bound, Unix):
-            transport.request_global(
-                "cancel-streamlocal-forward@openssh.com", bound.path, answer=_ignore
-            )
-        else:
-            transport.request_global(
-                "cancel-tcpip-forward", _bind(bound), bound.port, answer=_ignore
-            )
+        _cancel(transport, bound)
 
-    def _ask(
-        self, transport: ForwardingTransport, take: Callable[[VmconnectError | None], object]
-    ) -> None:
+    def _ask(self, transport: ForwardingTransport, asked: _Asked) -> None:
         where = self.bound
 
         def answer(message: paramiko.Message | None) -> None:
-            if message is None:
-                take(self._refusal(transport))
-                return
-            if isinstance(where, Tcp) and not where.port:
-                # The server tells which port was free.
-                port = message.get_int()
-                if not 0 < port <= _MOST_PORT:
-                    take(SshError(f"the guest's SSH server says that it listens on port {port}"))
-                    return
-                self.bound = Tcp(where.host, port)
             # In the transport's thread: nobody can have been connected before.
-            transport.takers[_key(self.bound)] = (self._taker, self._lost)
-            self.transport = transport
-            take(None)
+            with asked.lock:
+                if asked.answered.is_set():
+                    return  # A connection's end may be told twice.
+                try:
+                    bound = self._granted(transport, message)
+                except VmconnectError as error:
+                    asked.error = error
+                else:
+                    if asked.given_up:
+                        _cancel(transport, bound, at_once=True)
+                        return
+                    self.bound = bound
+                    self.transport = transport
+                    transport.takers[_key(bound)] = (self._taker, self._lost)
+                asked.answered.set()
 
         if isinstance(where, Unix):
             transport.request_global("streamlocal-forward@openssh.com", where.path, answer=answer)
         else:
             transport.request_global("tcpip-forward", _bind(where), where.port, answer=answer)
+
+    def _granted(
+        self, transport: ForwardingTransport, message: paramiko.Message | None
+    ) -> Tcp | Unix:
+        """Return where the guest says that it listens."""
+        where = self.bound
+        if message is None:
+            raise self._refusal(transport)
+        if isinstance(where, Unix) or where.port:
+            return where
+        # The server tells which port was free.
+        port = message.get_int()
+        if not 0 < port <= _MOST_PORT:
+            raise SshError(f"the guest's SSH server says that it listens on port {port}")
+        return Tcp(where.host, port)
 
     def _refusal(self, transport: ForwardingTransport) -> VmconnectError:
         if not transport.is_active():
@@ -108,6 +126,15 @@ class GuestListener:
             f"the guest's SSH server refuses to listen on {self.bound}",
             hint=f"{there}, and does its sshd_config permit it ({allowed})?",
         )
+
+
+def _cancel(transport: ForwardingTransport, bound: Tcp | Unix, *, at_once: bool = False) -> None:
+    if isinstance(bound, Unix):
+        kind = "cancel-streamlocal-forward@openssh.com"
+        transport.request_global(kind, bound.path, answer=_ignore, at_once=at_once)
+    else:
+        kind = "cancel-tcpip-forward"
+        transport.request_global(kind, _bind(bound), bound.port, answer=_ignore, at_once=at_once)
 
 
 def _key(bound: Tcp | Unix) -> int | str:

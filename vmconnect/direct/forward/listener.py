@@ -49,11 +49,21 @@ class Listener:
             self.close()
             raise ResourceError(f"cannot listen on {where}: {error}") from error
 
+    def refuse(self) -> None:
+        """Take nobody any more; the sockets are still there, for whoever waits for them."""
+        for each in self.sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        self._remove()
+
     def close(self) -> None:
         """Listen no more."""
         for each in self.sockets:
             each.close()
         self.sockets = []
+        self._remove()
+
+    def _remove(self) -> None:
         if self._path is not None:
             path, inode = self._path
             self._path = None

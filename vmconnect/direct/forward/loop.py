@@ -47,12 +47,14 @@ class Loop:
         """Whether the caller runs in the loop's thread."""
         return threading.current_thread() is self._thread
 
-    def call(self, what: Callable[[], object]) -> None:
-        """Have it called soon, in the loop's thread."""
-        self._calls.append(what)
+    def call(self, what: Callable[[], object]) -> bool:
+        """Have it called soon, in the loop's thread; return False where that was stopped before."""
         with self._waking:
-            if not self._closed:
-                os.eventfd_write(self._event, 1)
+            if self._stopped:
+                return False
+            self._calls.append(what)
+            os.eventfd_write(self._event, 1)
+            return True
 
     def add(self, descriptor: int, owner: Ready) -> None:
         """Take a descriptor on, which tells nothing until it is armed; in the loop's thread."""
@@ -75,14 +77,15 @@ class Loop:
 
         def end() -> None:
             last()
-            self._stopped = True
+            with self._waking:
+                self._stopped = True
 
         self.call(end)
         if not self.inside:
             self._thread.join(_FAREWELL_SECONDS)
 
     def _run(self) -> None:
-        while not self._stopped:
+        while not self._stopped or self._calls:
             for descriptor, events in self._epoll.poll(maxevents=_EVENTS_AT_ONCE):
                 if descriptor == self._event:
                     os.eventfd_read(self._event)
