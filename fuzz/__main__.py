@@ -25,14 +25,15 @@ def _fuzz(name: str, corpus: str, options: list[str]) -> None:
 
         assert core_with_libfuzzer
 
-    with atheris.instrument_imports(include=["vmconnect.vnc"]):
+    with atheris.instrument_imports(include=["vmconnect"]):
+        from fuzz import guests
         from vmconnect.vnc import _kernel, engine
 
     from fuzz.room import bound_screens, one_key
     from fuzz.seeds import write_seeds
     from fuzz.targets import TARGETS
 
-    assert engine
+    assert engine, guests
     bound_screens()
     one_key()
     print(f"kernel: {_kernel.__file__}", file=sys.stderr)

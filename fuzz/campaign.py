@@ -25,6 +25,7 @@ PLAN: dict[str, int] = {
     "zrle-large": 50_000,
     "zlib-large": 10_000,
     "differential": 50_000,
+    **dict.fromkeys(("agent", "qmp", "socks", "vhost-user", "texts", "copy"), 200_000),
 }
 """How many executions of each."""
 

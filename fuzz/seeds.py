@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from fuzz.guest_seeds import GUEST_SEEDS
 from fuzz.room import FORM_NAMES, HEIGHT, WIDTH
 from fuzz.wrap import PSEUDO, QUICK
 from tests.vnc.h264_writer import H264Writer, picture
@@ -56,6 +57,8 @@ def _of_encoding(name: str, form: int, chance: random.Random) -> bytes:
 def seeds(name: str, count: int = 60) -> list[bytes]:
     """Return what a target begins with."""
     chance = random.Random(name)
+    if name in GUEST_SEEDS:
+        return GUEST_SEEDS[name]
     if name == "handshake":
         return _handshakes()
     if name == "pseudo":

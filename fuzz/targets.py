@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from fuzz.guests import GUESTS
 from fuzz.kernel import kernel
 from fuzz.oracle import ALLOWED, OFTEN, check, check_bounds
 from fuzz.wrap import QUICK, WRAPS, Wrap
@@ -81,6 +83,12 @@ def _wrapped(wrap: Wrap, data: bytes, *, always: bool = False) -> None:
     check(wrap(data), always=always)
 
 
+def _plain(read: Callable[[bytes], None], data: bytes, *, always: bool = False) -> None:
+    """Read what is no RFB: every execution makes all comparisons."""
+    del always
+    read(data)
+
+
 _NAMES = tuple(QUICK)
 
 
@@ -95,5 +103,6 @@ TARGETS: dict[str, Target] = {
     "handshake": handshake,
     "differential": _differential,
     "kernel": kernel,
+    **{name: partial(_plain, read) for name, read in GUESTS.items()},
 }
 """By name; ``differential`` takes a byte more, which chooses one of the encodings' targets."""
