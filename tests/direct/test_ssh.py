@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.direct.sshd import sshd_guest
-from vmconnect.errors import GuestError
+from vmconnect.errors import DeadlineError, GuestError
 
 WAIT = 60.0
 ROUNDS, AT_ONCE = 5, 6
@@ -36,3 +36,11 @@ def test_all_that_are_refused_at_once_are_told_so(tmp_path: Path) -> None:
             with pytest.raises(GuestError, match="refused while opening a channel"):
                 raise error
         held.close()
+
+
+def test_a_server_that_does_not_answer_meets_the_deadline(tmp_path: Path) -> None:
+    with sshd_guest(tmp_path) as box, box.open() as guest:
+        box.freeze()
+        with pytest.raises(DeadlineError, match="box: timed out while opening a channel"):
+            guest.run(["true"], timeout=0.5)
+        box.cut()

@@ -43,7 +43,7 @@ _REFUSALS = (paramiko.SSHException, EOFError, OSError)
 
 # How paramiko says that the connection ended under what was asked of it.
 _ENDED = ("ssh session not active", "unable to open channel", "negotiation failed", "no existing")
-_NO_CHANNEL = "Unable to open channel."
+_NO_CHANNEL, _NO_ANSWER = "Unable to open channel.", "Timeout opening channel."
 
 # What paramiko has to say is in the exceptions; its log would reach the terminal.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -207,6 +207,8 @@ class SshConnection:
                 # It keeps one reason for all: of several that are refused at once one is told it.
                 if str(error) == _NO_CHANNEL and self._transport.is_active():
                     raise GuestError("refused while opening a channel") from error
+                if str(error) == _NO_ANSWER:
+                    raise TimeoutError from error
                 raise
             self._answered_at = time.monotonic()
             return channel
