@@ -490,7 +490,8 @@ def test_what_runs_when_the_broker_is_stopped_runs_on(rig: Rig) -> None:
 
 def test_sigterm_ends_it_and_what_runs(rig: Rig) -> None:
     pid = rig.warm(NAME, "true")
-    process = started(rig, "sleep 60")
+    # It neither reads nor writes: no broken pipe ends it.
+    process = started(rig, "exec sleep 6061 </dev/null >/dev/null 2>&1")
     os.kill(pid, signal.SIGTERM)
     _out, err = process.communicate(timeout=WAIT)
     wait_gone(pid)
@@ -498,6 +499,8 @@ def test_sigterm_ends_it_and_what_runs(rig: Rig) -> None:
     assert err.count(b"\n") == 1
     assert rig.pid is None
     rig.warm(NAME, "true")
+    running = rig.run("exec", NAME, "--", "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert b"sleep 6061" not in running[1]
 
 
 def test_a_broker_that_is_killed_is_missed_by_nobody(rig: Rig) -> None:

@@ -15,6 +15,7 @@ from vmconnect.direct.authentication import Authentication
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
 from vmconnect.direct.transport import ForwardingTransport
+from vmconnect.direct.under_way import UnderWay
 from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
@@ -140,8 +141,8 @@ class SshConnection:
         self.machine = machine
         self.login = login
         self.method = ""
-        self.under_way: dict[object, str] = {}
-        """The commands that run over it, as a shell would read them."""
+        self.under_way = UnderWay(machine)
+        """The commands that run over it."""
         deadline = Deadline.of(timeout)
         self._socket = _Socket(stream)
         self._spare: paramiko.Channel | None = None
