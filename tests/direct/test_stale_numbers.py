@@ -110,7 +110,7 @@ def test_its_keeper_signals_nobody_else(
     build: NamedSession, room: Path, innocent: subprocess.Popen[bytes]
 ) -> None:
     mine = keepers()
-    give_number(call(build, room, "sleep 1000"), innocent)
+    give_number(call(build, room, "while :; do sleep 0.1; done"), innocent)
     os.kill(int((of_session(room) / "pid").read_text()), signal.SIGKILL)
     until(lambda: not any(each.exists() for each in mine))
     assert (of_session(room) / "ended").exists()
