@@ -670,13 +670,14 @@ def test_hostile_clients_cost_it_nothing(rig: Rig) -> None:
     descriptors = Path(f"/proc/{pid}/fd")
 
     def settled() -> int:
+        """Return how many it has beside the one of each session, once they do not change."""
         deadline = Deadline(WAIT)
-        before = -1
-        while (now := len(list(descriptors.iterdir()))) != before:
+        before = (-1, -1)
+        while (now := (len(list(descriptors.iterdir())), len(rig.sessions))) != before:
             deadline.check("waiting for the broker's descriptors")
             before = now
             time.sleep(0.2)
-        return now
+        return now[0] - now[1]
 
     before = settled()
     good = Order(["exec", NAME, "true"], "/", {}).to_bytes()
@@ -711,7 +712,6 @@ def test_hostile_clients_cost_it_nothing(rig: Rig) -> None:
             silent.append(client)
         assert rig.run("exec", NAME, "echo", "on") == (0, b"on\n", b"")
     assert rig.pid == pid
-    # An earlier command's may have been let go meanwhile; a session may still be being closed.
     deadline = Deadline(WAIT)
-    while (now := settled()) > before + max(0, len(rig.sessions) - 1):
-        deadline.check(f"waiting for no more than {before} of {now}: {rig.sessions}")
+    while (now := settled()) != before:
+        deadline.check(f"waiting for {before}, there are {now}: {rig.sessions}")
