@@ -163,6 +163,8 @@ class Process(Closing):
             return self._result
         deadline = Deadline.of(timeout)
         kept_out, kept_err = self.stdout.take(), self.stderr.take()
+        kept_err += self._early
+        self._early = b""
         try:
             drain(self._channel, keeping(kept_out), keeping(kept_err), deadline)
             if not self._channel.status_event.wait(deadline.remaining()):
