@@ -16,7 +16,7 @@ import vmconnect
 from tests.direct.sshd import SshdGuest, sshd_guest
 from vmconnect.deadline import Deadline
 from vmconnect.direct import Guest
-from vmconnect.errors import ClosedError, VmconnectError
+from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.session import Session
 
 WAIT = 60.0
@@ -110,6 +110,19 @@ def test_what_was_started_just_now_ends_with_the_guest(guest: Guest, tmp_path: P
     guest.start(["sh", "-c", "sleep 1000", mark])
     guest.close()
     assert not [each for each in Path("/proc").glob("[0-9]*") if mark in _words(each)]
+
+
+def test_what_may_have_started_ends_with_the_guest(
+    box: SshdGuest, guest: Guest, tmp_path: Path
+) -> None:
+    guest.prepare()
+    box.freeze()
+    with pytest.raises(DeadlineError):
+        guest.start(silent(tmp_path), timeout=0.5)
+    box.thaw()
+    left = pids(tmp_path)
+    guest.close()
+    assert all_gone(left)
 
 
 def test_as_many_as_the_server_takes_end_with_the_guest(room: Path, tmp_path: Path) -> None:

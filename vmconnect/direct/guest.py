@@ -261,7 +261,9 @@ class Guest(GuestFiles, Channel):
                 raise
             if isinstance(error, ConnectionLostError) and not connection.alive:
                 raise self._lost(command.argv, error, started=False) from error.__cause__
-            connection.under_way.remove(channel)
+            if isinstance(error, GuestError):
+                connection.under_way.remove(channel)
+            # What else it may be, it may have started: it is ended with what is under way.
             raise
         return process
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vmconnect.deadline import Deadline
 from vmconnect.direct.authentication import Authentication
+from vmconnect.direct.channel_request import start_command
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
 from vmconnect.direct.transport import ForwardingTransport
@@ -212,11 +213,9 @@ class SshConnection:
         Raises as `open`; then it may run or not.
         """
         with self._translated("starting a command"):
-            channel.settimeout(Deadline.of(timeout).remaining())
             if on_start is not None:
                 on_start(channel.close)
-            channel.exec_command(command.encode("utf-8", "surrogateescape"))
-            channel.settimeout(None)
+            start_command(channel, command, Deadline.of(timeout))
             self._answered_at = time.monotonic()
 
     def wait_end(self, heartbeat: Heartbeat | None = None) -> ConnectionLostError:
