@@ -157,7 +157,7 @@ class Channel(Closing):
         Again and again if one likes. Returns when nothing of it is left; unless a person is being
         asked for a secret, whom nothing can interrupt: what he answers is then thrown away.
         """
-        self._take_leave()
+        self.take_leave()
         self._end()
         if self._retry is not None:
             self._retry.close()
@@ -168,6 +168,9 @@ class Channel(Closing):
                 self._thread.join()
 
     # What subclasses say a connection is.
+
+    def take_leave(self) -> None:
+        """Say the last words over a connection that stands; `close` does so first."""
 
     def _is_asking(self) -> bool:
         """Return whether a person is being asked."""
@@ -184,9 +187,6 @@ class Channel(Closing):
     def _drop(self) -> Lost:
         """Put away a connection that has ended, and say what went with it."""
         return Lost()
-
-    def _take_leave(self) -> None:
-        """Say the last words over a connection that stands."""
 
     def _hang_up(self) -> None:
         """End the connection, and wake who waits for it; from any thread, more than once."""

@@ -42,7 +42,8 @@ def test_what_runs_when_the_broker_is_stopped_runs_on(rig: Rig) -> None:
 
 def test_sigterm_ends_it_and_what_runs(rig: Rig) -> None:
     pid = rig.warm(NAME, "true")
-    process = started(rig, "sleep 60")
+    # It neither reads nor writes: no broken pipe ends it.
+    process = started(rig, "exec sleep 6061 </dev/null >/dev/null 2>&1")
     os.kill(pid, signal.SIGTERM)
     _out, err = process.communicate(timeout=WAIT)
     wait_gone(pid)
@@ -50,6 +51,8 @@ def test_sigterm_ends_it_and_what_runs(rig: Rig) -> None:
     assert err.count(b"\n") == 1
     assert rig.pid is None
     rig.warm(NAME, "true")
+    running = rig.run("exec", NAME, "--", "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert b"sleep 6061" not in running[1]
 
 
 def test_a_broker_that_is_killed_is_missed_by_nobody(rig: Rig) -> None:
@@ -220,13 +223,14 @@ def test_hostile_clients_cost_it_nothing(rig: Rig) -> None:
     descriptors = Path(f"/proc/{pid}/fd")
 
     def settled() -> int:
+        """Return how many it has beside the one of each session, once they do not change."""
         deadline = Deadline(WAIT)
-        before = -1
-        while (now := len(list(descriptors.iterdir()))) != before:
+        before = (-1, -1)
+        while (now := (len(list(descriptors.iterdir())), len(rig.sessions))) != before:
             deadline.check("waiting for the broker's descriptors")
             before = now
             time.sleep(0.2)
-        return now
+        return now[0] - now[1]
 
     before = settled()
     good = Order(["exec", NAME, "true"], "/", {}).to_bytes()
@@ -261,7 +265,6 @@ def test_hostile_clients_cost_it_nothing(rig: Rig) -> None:
             silent.append(client)
         assert rig.run("exec", NAME, "echo", "on") == (0, b"on\n", b"")
     assert rig.pid == pid
-    # An earlier command's may have been let go meanwhile; a session may still be being closed.
     deadline = Deadline(WAIT)
-    while (now := settled()) > before + max(0, len(rig.sessions) - 1):
-        deadline.check(f"waiting for no more than {before} of {now}: {rig.sessions}")
+    while (now := settled()) != before:
+        deadline.check(f"waiting for {before}, there are {now}: {rig.sessions}")

@@ -388,6 +388,18 @@ def test_the_end_closes_all_and_opens_no_more(
     assert isinstance(borrow().result(), ClosedError)
 
 
+def test_one_that_hangs_keeps_no_other_open(
+    borrow: Callable[..., Borrower], opener: Opener, sessions: WarmSessions
+) -> None:
+    for name in ("web01", "web02"):
+        borrow(key(name=name)).result()
+    first, second = opener.sessions
+    waited: list[bool] = []
+    first.close = lambda: waited.append(second.closed.wait(5))  # type: ignore[method-assign]
+    sessions.close_all()
+    assert waited == [True]
+
+
 def test_there_is_a_bound(
     borrow: Callable[..., Borrower],
     opener: Opener,

@@ -178,9 +178,14 @@ def test_a_name_that_two_machines_bear_is_not_guessed(directory: Path, cli: Cli)
         assert "2 machines are called 'web'" in error
         assert f"qemu:{directory}/web.qmp" in error
         assert f"fc:{directory}/web.fc" in error
+        assert "exec -m" not in cli.both("exec", "web", "true", code=255)[1]
         cli("power", f"qemu:{directory}/web.qmp", "resume")
         error = cli.fails("checkpoint", "list", "w*")
         assert "2 machines match 'w*'" in error
+        assert "exec -m" not in error
+        _, error = cli.both("exec", "w*", "--", "true", code=255)
+        assert "2 machines match 'w*'" in error
+        assert "exec -m runs on all of them" in error
 
 
 def test_power(directory: Path, cli: Cli) -> None:

@@ -343,15 +343,21 @@ def test_a_passphrase_is_asked_for_once_while_the_line_waits(
     assert screen.seen.count("passphrase for") == 1
 
 
-def test_a_signal_to_the_process_alone(servers: SshServers) -> None:
-    words = command(servers, "exec", "-m", "@all", "--", "sleep", "100")
+def test_a_signal_to_the_process_alone(servers: SshServers, tmp_path: Path) -> None:
+    # They neither read nor write: no broken pipe ends them.
+    silent = f"echo >{tmp_path}/$$; exec sleep 100 </dev/null >/dev/null 2>&1"
+    words = command(servers, "exec", "-m", "@all", "--", "sh", "-c", silent)
     with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
-        time.sleep(1)
+        deadline = Deadline(WAIT)
+        while len(list(tmp_path.iterdir())) < COUNT:
+            deadline.check("waiting for the commands")
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         said = process.stderr.read().decode()
         assert process.wait(WAIT) == 130
     assert "Traceback" not in said
+    assert not any(Path("/proc", each.name).exists() for each in tmp_path.iterdir())
 
 
 @pytest.mark.guest

@@ -68,6 +68,10 @@ class SshdGuest:
         """Stop all its servers, as when it is paused."""
         self._signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
     def _signal(self, number: signal.Signals) -> None:
         for server in self._servers:
             for pid in [server.pid, *_children(server.pid)]:

@@ -14,7 +14,7 @@ from tests.broker.rig import Rig
 from tests.direct.test_run import CATCHER, living, wait_gone
 from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoMachine
-from vmconnect.direct import Guest
+from vmconnect.direct import Guest, pump
 from vmconnect.direct.job import Job
 from vmconnect.errors import DeadlineError, GuestError, StateError, TargetError
 
@@ -89,6 +89,23 @@ def test_what_it_writes_is_bounded_and_it_runs_on(guest: Guest) -> None:
     result = job.result(WAIT)
     assert (result.exit_code, result.stdout, result.stderr) == (0, bytes(10_240), b"done\n")
     assert job.status().truncated
+
+
+def test_what_is_collected_into_memory_is_bounded(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = guest.jobs().start("head -c 3000000 /dev/zero; head -c 2000 /dev/zero >&2")
+    assert job.wait(WAIT).exit_code == 0
+    monkeypatch.setattr(pump, "OUTPUT_LIMIT_BYTES", 2_999_999)
+    with pytest.raises(GuestError, match=r"more than 2 MiB.*take the output with a sink") as raised:
+        job.result(WAIT)
+    assert raised.value.machine == guest.machine
+    taken = bytearray()
+    result = job.result(WAIT, stdout=taken.extend)
+    assert taken == bytes(3_000_000)
+    assert (result.stdout, result.stderr) == (b"", bytes(2000))
+    assert job.result(WAIT, stdout=len, stderr=taken.extend).stderr == b""
+    assert len(taken) == 3_002_000
 
 
 def test_output_is_followed(guest: Guest) -> None:

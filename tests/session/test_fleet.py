@@ -160,6 +160,57 @@ def test_what_runs_is_cut_off_and_the_rest_not_begun(selection: Selection, tmp_p
     until(lambda: not any(Path("/proc", pid).exists() for pid in pids))
 
 
+def silent(place: Path) -> list[str]:
+    """Return a command that neither reads nor writes, and has its pid in a file's name."""
+    return ["sh", "-c", f"echo >{place}/$$; exec sleep 1000 </dev/null >/dev/null 2>&1"]
+
+
+def running(place: Path) -> list[str]:
+    return [path.name for path in place.iterdir() if Path("/proc", path.name).exists()]
+
+
+def test_what_is_cut_off_runs_on_nowhere(selection: Selection, tmp_path: Path) -> None:
+    with Fleet(selection) as fleet:
+        sweep = fleet.run(silent(tmp_path))
+        until(lambda: len(list(tmp_path.iterdir())) == COUNT)
+        sweep.cancel()
+        assert running(tmp_path) == []
+        assert all(isinstance(each.error, ClosedError) for each in sweep)
+
+
+def test_it_is_cut_off_as_by_ctrl_c(selection: Selection, tmp_path: Path) -> None:
+    room = tmp_path / "interrupted"
+    room.mkdir()
+    script = f"trap 'echo >{room}/$$; exit' INT; echo >{tmp_path}/$$; sleep 1000"
+    with Fleet(selection) as fleet:
+        fleet.run(["sh", "-c", script])
+        until(lambda: len(list(tmp_path.iterdir())) == COUNT + 1)
+    assert len(list(room.iterdir())) == COUNT
+
+
+def test_one_that_cannot_be_reached_holds_up_no_other(selection: Selection, tmp_path: Path) -> None:
+    with Fleet(selection, keep=True) as fleet:
+        sweep = fleet.run(silent(tmp_path))
+        until(lambda: len(list(tmp_path.iterdir())) == COUNT)
+        stuck = fleet.members[0]
+        hanging = threading.Event()
+        stuck.cut = hanging.wait  # type: ignore[method-assign, assignment]
+        threading.Thread(target=fleet.close, daemon=True).start()
+        until(lambda: len(running(tmp_path)) == 1)
+        hanging.set()
+        del stuck.cut
+        sweep.cancel()
+        assert running(tmp_path) == []
+
+
+def test_leaving_the_fleet_ends_what_runs(selection: Selection, tmp_path: Path) -> None:
+    with Fleet(selection) as fleet:
+        sweep = fleet.run(silent(tmp_path))
+        until(lambda: len(list(tmp_path.iterdir())) == COUNT)
+    assert running(tmp_path) == []
+    assert all(isinstance(each.error, ClosedError) for each in sweep)
+
+
 def test_leaving_the_block_cancels(selection: Selection) -> None:
     with Fleet(selection) as fleet:
         with fleet.run(["sleep", "1000"]) as sweep:

@@ -298,6 +298,8 @@ class Broker:
             with contextlib.suppress(KeyError):  # its end has been heard
                 self._selector.unregister(client.connection)
             client.connection.close()
+            # It knows of the client in its turn, and would keep its descriptors for a while.
+            client.request = None
 
 
 def _received(connection: socket.socket) -> tuple[bytes, list[int]]:

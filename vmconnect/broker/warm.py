@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vmconnect.broker.key import SessionKey
 from vmconnect.broker.request import DeclinedError, Request
 from vmconnect.channel import ChannelState, StateChange
+from vmconnect.closing import together
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, DeadlineError
 from vmconnect.session import Session
@@ -29,6 +30,8 @@ _MOST_SESSIONS = 1024
 _REFUSED_SECONDS = 60.0
 # An opening keeps to its deadline, give or take what its end takes.
 _GRACE_SECONDS = 5.0
+# How long closing all of them may take.
+_CLOSE_SECONDS = 10.0
 
 Opener = Callable[[], "tuple[Session, Guest]"]
 
@@ -219,12 +222,15 @@ class WarmSessions:
         return len(meant)
 
     def close_all(self) -> None:
-        """Close every session now, with what runs in it, and open no more."""
+        """Close every session now, with what runs in it, and open no more.
+
+        Side by side, and in some seconds at most.
+        """
         with self._lock:
             self._closed = True
             sessions, self._sessions = self._sessions, {}
-        for each in (each for ours in sessions.values() for each in ours):
-            each.session.close()
+        every = [each.session.close for ours in sessions.values() for each in ours]
+        together(every, Deadline(_CLOSE_SECONDS))
 
     def described(self) -> list[dict[str, object]]:
         """Return what there is to know of each, by machine."""

@@ -131,7 +131,8 @@ class _Command:
         """Find the machine, run the command in a session with it, return the exit code."""
         target = _target(self._arguments.target)
         while True:
-            machine, remembered = self._machines.resolve(target)
+            with exec_command.one_machine(self._arguments.target):
+                machine, remembered = self._machines.resolve(target)
             try:
                 return self._run_on(machine)
             except DeadlineError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from vmconnect.cli.command_result import as_json, exit_code
@@ -13,7 +14,8 @@ from vmconnect.cli.command_words import dashed
 from vmconnect.cli.login import add_login_options, open_guest
 from vmconnect.cli.standard import OwnStandard, Standard
 from vmconnect.cli.surroundings import add_surroundings, given_environment
-from vmconnect.errors import TargetError, UnsupportedError
+from vmconnect.errors import AmbiguousTargetError, TargetError, UnsupportedError
+from vmconnect.hypervisor.lookup import is_pattern
 
 if TYPE_CHECKING:
     from vmconnect.direct import Guest, Result
@@ -110,6 +112,17 @@ def for_many(arguments: list[str]) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def one_machine(target: str) -> Iterator[None]:
+    """Find a machine in a ``with`` block; whose pattern means several hears how to run on all."""
+    try:
+        yield
+    except AmbiguousTargetError as error:
+        if is_pattern(target):
+            error.hint = f"{error.hint}; exec -m runs on all of them"
+        raise
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from vmconnect.cli.forwarding import Forwarding
@@ -117,7 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.terminal and _has_more_than_terminal(arguments):
         raise UnsupportedError("-t goes with no option but those of the login, and -n")
     given_environment(arguments)  # What is wrong with it is said before anything is done.
-    session, guest = open_guest(arguments)
+    with one_machine(arguments.target):
+        session, guest = open_guest(arguments)
     if arguments.terminal:
         from vmconnect.cli.shell import run_on_terminal
 

@@ -55,6 +55,8 @@ Opener = Callable[[Deadline], Stream]
 # How long a connection, and a command's start, are waited for if the caller has all the time.
 _READY_SECONDS = 60.0
 _START_SECONDS = 30.0
+# How long those that are under way may take to end when the guest is closed.
+_LEAVE_SECONDS = 5.0
 # How soon a lost connection is known to all.
 _NOTICING_SECONDS = 1.0
 _LOST_HINT = "did the guest power off or restart?"
@@ -66,6 +68,7 @@ class Guest(GuestFiles, Channel):
     Made by `Guest.open`. Calls may come from several threads: they run side by side on one
     connection. When it is lost, the calls under way fail, and say what is known of them; nothing
     is run again by itself. With a `Retry` the channel comes back, and later calls wait for it.
+    To close it ends what `run`, `start` and `shell` have under way there (`take_leave`).
     """
 
     kind = "guest"
@@ -246,10 +249,9 @@ class Guest(GuestFiles, Channel):
             if on_start is not None:
                 on_start(control)
 
-        # It stays there if the connection ends under it: then `_drop` tells of it.
-        connection.under_way[channel] = shlex.join(command.argv)
         process = self._process(command, connection, channel, control)
         try:
+            connection.under_way.add(channel, shlex.join(command.argv), control)
             until = deadline.sooner(_START_SECONDS)
             connection.execute(channel, command.line, until, attach)
             process.greet(deadline)
@@ -259,7 +261,9 @@ class Guest(GuestFiles, Channel):
                 raise
             if isinstance(error, ConnectionLostError) and not connection.alive:
                 raise self._lost(command.argv, error, started=False) from error.__cause__
-            connection.under_way.pop(channel, None)
+            if isinstance(error, GuestError):
+                connection.under_way.remove(channel)
+            # What else it may be, it may have started: it is ended with what is under way.
             raise
         return process
 
@@ -276,7 +280,7 @@ class Guest(GuestFiles, Channel):
             control,
             self.machine,
             functools.partial(self._status, connection, command.argv),
-            settled=lambda: connection.under_way.pop(channel, None),
+            settled=lambda: connection.under_way.remove(channel),
         )
 
     def _reach(
@@ -310,6 +314,8 @@ class Guest(GuestFiles, Channel):
     ) -> tuple[int | None, str | None]:
         """Return exit code and signal of a command that has ended, or raise why there is none."""
         signal = connection.exit_signal(channel)
+        if connection.under_way.was_told_to_end(channel):
+            raise self._ended()
         if channel.exit_status < 0 and signal is None:
             raise self._no_status(argv, connection)
         return (None if signal else channel.exit_status), signal
@@ -464,7 +470,18 @@ class Guest(GuestFiles, Channel):
         if connection is None:
             return Lost()
         connection.close()
-        return Lost(uncertain=tuple(connection.under_way.values()))
+        return Lost(uncertain=connection.under_way.lines)
+
+    def take_leave(self, first: str = "TERM") -> None:
+        """End the commands that are under way, and start no more; `close` does so first.
+
+        All get the signal ``first``, and SIGKILL about a second later, and are waited for side by
+        side, for some seconds at most. Whoever waits for one gets a ClosedError. Jobs and named
+        sessions live on.
+        """
+        connection = self._connection
+        if connection is not None and connection.alive:
+            connection.under_way.end(first, _LEAVE_SECONDS)
 
     def _hang_up(self) -> None:
         connection = self._connection

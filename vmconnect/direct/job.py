@@ -15,7 +15,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.direct.command import Words, script, words_of
 from vmconnect.direct.control import signal_name
 from vmconnect.direct.job_status import JOB_NAME, JobStatus, shown, statuses
-from vmconnect.direct.pump import Sink
+from vmconnect.direct.pump import Sink, keeping
 from vmconnect.direct.result import Result
 from vmconnect.errors import DeadlineError, GuestError, StateError, TargetError
 
@@ -167,10 +167,18 @@ class Job:
                 return
             attempt = self._pause(0 if out.count + err.count > before else attempt, deadline)
 
-    def result(self, timeout: Deadline | float | None = None) -> Result:
+    def result(
+        self,
+        timeout: Deadline | float | None = None,
+        *,
+        stdout: Sink | None = None,
+        stderr: Sink | None = None,
+    ) -> Result:
         """Wait for its end, and return what it gave, as `Guest.run` does.
 
-        Raises GuestError if it is lost, DeadlineError.
+        ``stdout`` and ``stderr`` take what it has written; without them it is kept in the result,
+        up to 256 MiB. `output` gives it sooner. Raises GuestError if it is lost and for more
+        output than is kept, DeadlineError.
         """
         status = self.wait(timeout)
         if status.state == "lost":
@@ -179,7 +187,7 @@ class Job:
                 machine=self._machine,
             )
         out, err = bytearray(), bytearray()
-        self.output(out.extend, err.extend)
+        self.output(stdout or keeping(out), stderr or keeping(err))
         begun, ended = status.started_at or 0, status.ended_at or 0
         return Result(
             argv=status.argv,

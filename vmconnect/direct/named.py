@@ -86,7 +86,7 @@ class NamedSession:
             "0" if stdin is None else "1",
             call.end,
             self.kind,
-            script("keeper.sh"),
+            f"{script('room.sh')}\n{script('keeper.sh')}",
             script(loop),
         )
         result = self.guest.run(

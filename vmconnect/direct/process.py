@@ -11,7 +11,7 @@ from vmconnect.deadline import Deadline
 from vmconnect.direct.command import Command
 from vmconnect.direct.control import Control
 from vmconnect.direct.library import paramiko
-from vmconnect.direct.pump import Sink, drain, end_input, feed
+from vmconnect.direct.pump import Sink, drain, end_input, feed, keeping
 from vmconnect.direct.result import Result
 from vmconnect.errors import (
     ConnectionLostError,
@@ -25,9 +25,6 @@ __all__ = ["Conclude", "Output", "Process"]
 Conclude = Callable[[paramiko.Channel], tuple[int | None, str | None]]
 """Returns exit code and signal of a command whose channel has ended, or raises why there is
 neither."""
-
-# What is kept in memory unless a sink takes the output.
-OUTPUT_LIMIT_BYTES = 256 << 20
 
 _FEED_BYTES = 1 << 18
 _READ_BYTES = 1 << 16
@@ -103,7 +100,7 @@ class Process(Closing):
     ) -> Result:
         """Feed it, take what it writes, wait for its end; what raises here ends it first."""
         kept_out, kept_err = bytearray(), bytearray()
-        stderr = stderr or self._keeper(kept_err)
+        stderr = stderr or keeping(kept_err)
         try:
             if stdin is None:
                 end_input(self._channel)
@@ -112,7 +109,7 @@ class Process(Closing):
             if self._early:
                 stderr(self._early)
                 self._early = b""
-            drain(self._channel, stdout or self._keeper(kept_out), stderr, deadline)
+            drain(self._channel, stdout or keeping(kept_out), stderr, deadline)
             self._channel.status_event.wait(deadline.remaining())
             deadline.check("waiting for the command")
             exit_code, signal = self._conclude(self._channel)
@@ -166,8 +163,10 @@ class Process(Closing):
             return self._result
         deadline = Deadline.of(timeout)
         kept_out, kept_err = self.stdout.take(), self.stderr.take()
+        kept_err += self._early
+        self._early = b""
         try:
-            drain(self._channel, self._keeper(kept_out), self._keeper(kept_err), deadline)
+            drain(self._channel, keeping(kept_out), keeping(kept_err), deadline)
             if not self._channel.status_event.wait(deadline.remaining()):
                 deadline.check("waiting for the command")
             exit_code, signal = self._conclude(self._channel)
@@ -238,18 +237,6 @@ class Process(Closing):
             first = "PIPE"
         if not self.control.end(first) and isinstance(error, DeadlineError):
             error.hint = _LEFT_HINT
-
-    def _keeper(self, kept: bytearray) -> Sink:
-        def keep(data: bytes) -> None:
-            if len(kept) + len(data) > OUTPUT_LIMIT_BYTES:
-                raise GuestError(
-                    f"the command wrote more than {OUTPUT_LIMIT_BYTES >> 20} MiB",
-                    machine=self.machine,
-                    hint="take the output with a sink",
-                )
-            kept.extend(data)
-
-        return keep
 
 
 class Output:

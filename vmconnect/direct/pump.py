@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterable
 
 from vmconnect.deadline import Deadline
 from vmconnect.direct.library import paramiko
+from vmconnect.errors import GuestError
 
-__all__ = ["Sink", "drain", "end_input", "feed"]
+__all__ = ["OUTPUT_LIMIT_BYTES", "Sink", "drain", "end_input", "feed", "keeping"]
 
 Sink = Callable[[bytes], object]
+
+OUTPUT_LIMIT_BYTES = 256 << 20
+"""How much of an output is kept in memory, unless a sink takes it."""
 
 # A paramiko buffer holds at most a window; to take all of it spares it moving the rest.
 _ALL_BYTES = 1 << 30
@@ -60,6 +64,20 @@ def drain(channel: paramiko.Channel, stdout: Sink, stderr: Sink, deadline: Deadl
             return
         deadline.check("waiting for the command")
         signal.wait(deadline.remaining())
+
+
+def keeping(kept: bytearray) -> Sink:
+    """Return a sink that keeps what it is given; it raises GuestError when that is too much."""
+
+    def keep(data: bytes) -> None:
+        if len(kept) + len(data) > OUTPUT_LIMIT_BYTES:
+            raise GuestError(
+                f"the command wrote more than {OUTPUT_LIMIT_BYTES >> 20} MiB",
+                hint="take the output with a sink",
+            )
+        kept.extend(data)
+
+    return keep
 
 
 def feed(channel: paramiko.Channel, chunks: Iterable[bytes]) -> threading.Thread:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vmconnect.deadline import Deadline
 from vmconnect.direct.authentication import Authentication
+from vmconnect.direct.channel_request import start_command
 from vmconnect.direct.library import paramiko
 from vmconnect.direct.login import Login
 from vmconnect.direct.transport import ForwardingTransport
+from vmconnect.direct.under_way import UnderWay
 from vmconnect.errors import (
     ConnectError,
     ConnectionLostError,
@@ -147,8 +149,8 @@ class SshConnection:
         self.machine = machine
         self.login = login
         self.method = ""
-        self.under_way: dict[object, str] = {}
-        """The commands that run over it, as a shell would read them."""
+        self.under_way = UnderWay(machine)
+        """The commands that run over it."""
         deadline = Deadline.of(timeout)
         self._socket = _Socket(stream)
         self._spare: paramiko.Channel | None = None
@@ -226,11 +228,9 @@ class SshConnection:
         Raises as `open`; then it may run or not.
         """
         with self._translated("starting a command"):
-            channel.settimeout(Deadline.of(timeout).remaining())
             if on_start is not None:
                 on_start(channel.close)
-            channel.exec_command(command.encode("utf-8", "surrogateescape"))
-            channel.settimeout(None)
+            start_command(channel, command, Deadline.of(timeout))
             self._answered_at = time.monotonic()
 
     def wait_end(self, heartbeat: Heartbeat | None = None) -> ConnectionLostError:

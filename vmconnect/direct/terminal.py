@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmconnect.deadline import Deadline
+from vmconnect.direct.channel_request import request, start_command
 from vmconnect.direct.library import paramiko
-from vmconnect.errors import DeadlineError, GuestError
 
 __all__ = ["DEFAULT_MODES", "Terminal", "encode_modes", "start_on_terminal"]
 
@@ -130,22 +130,20 @@ def start_on_terminal(
     """Start ``command``, or the user's shell, on a terminal, and return its channel.
 
     Variables of ``environment`` that the server does not accept are not set, and it does not say
-    which. Raises GuestError where there is no terminal to be had, DeadlineError, and what paramiko
+    which. Raises GuestError where there is no terminal to be had, TimeoutError, and what paramiko
     raises.
     """
     channel = transport.open_session(
         window_size=_WINDOW_BYTES, timeout=deadline.remaining(at_most=3600)
     )
     try:
-        _ask(channel, "pty-req", _description(terminal), deadline, "it gives us no terminal")
+        request(channel, "pty-req", _description(terminal), deadline, "it gives us no terminal")
         for name, value in environment.items():
             channel.set_environment_variable(name, value)
         if command is None:
-            _ask(channel, "shell", b"", deadline, "it gives us no shell")
+            request(channel, "shell", b"", deadline, "it gives us no shell")
         else:
-            words = paramiko.Message()
-            words.add_string(command.encode("utf-8", "surrogateescape"))
-            _ask(channel, "exec", words.asbytes(), deadline, "it runs no commands")
+            start_command(channel, command, deadline)
         channel.settimeout(None)
     except BaseException:
         channel.close()
@@ -160,23 +158,3 @@ def _description(terminal: Terminal) -> bytes:
         message.add_int(number)
     message.add_string(terminal.modes)
     return message.asbytes()
-
-
-def _ask(channel: Any, kind: str, details: bytes, deadline: Deadline, refusal: str) -> None:
-    """Make a channel request and wait until it is granted.
-
-    paramiko's own methods know no modes, and no end of waiting.
-    """
-    message = paramiko.Message()
-    message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
-    message.add_int(channel.remote_chanid)
-    message.add_string(kind)
-    message.add_boolean(True)
-    message.add_bytes(details)
-    channel._event_pending()
-    channel.transport._send_user_message(message)
-    if not channel.event.wait(deadline.remaining()):
-        raise DeadlineError("timed out while starting a shell")
-    if not channel.event_ready and channel.transport.is_active():
-        raise GuestError(refusal, hint="its sshd_config may forbid it")
-    channel._wait_for_event()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from vmconnect.closing import Closing
+from vmconnect.closing import Closing, together
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, TargetError
 from vmconnect.hypervisor import Machine
@@ -20,11 +19,11 @@ from vmconnect.session.key_store import PublicKey
 from vmconnect.session.selection import Selection, select
 from vmconnect.session.session import Session
 from vmconnect.session.shared_answers import SharedAnswers
-from vmconnect.session.sweep import Outcome, Place, Sweep
+from vmconnect.session.sweep import CUT_SECONDS, Outcome, Place, Sweep
 from vmconnect.session.trust import TrustStore
 
 if TYPE_CHECKING:
-    from vmconnect.direct import Control, Guest, Result, Script
+    from vmconnect.direct import Guest, Result, Script
 
 __all__ = ["THROTTLE", "Fleet", "Member", "connect_all"]
 
@@ -185,9 +184,8 @@ class Fleet(Closing):
         return self.each(lambda member: called.on(member, *args, **kwargs))
 
     def close(self) -> None:
-        """Log out everywhere, also where something is being done."""
-        for member in self.members:
-            member.cut()
+        """Log out everywhere, and end what is being done, in some seconds at most."""
+        together([member.cut for member in self.members], Deadline(CUT_SECONDS))
 
     def accepts(self, machine: Machine, key: PublicKey) -> bool:
         """Ask whether a key that was never seen is the machine's: one question at a time."""
@@ -226,7 +224,6 @@ class Member:
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._guest: Guest | None = None
-        self._hang_up: Callable[[], None] | None = None
         self._cut = False
 
     def guest(self) -> Guest:
@@ -246,19 +243,7 @@ class Member:
 
     def run(self, argv: Sequence[str], **options: Any) -> Result:
         """Run ``argv`` in its guest, as `Guest.run` does."""
-
-        def begin(control: Control) -> None:
-            with self._lock:
-                self._hang_up = control.hang_up
-                if not self._cut:
-                    return
-            control.hang_up()
-
-        try:
-            return self.guest().run(argv, on_start=begin, **options)
-        finally:
-            with self._lock:
-                self._hang_up = None
+        return self.guest().run(argv, **options)
 
     def close(self) -> None:
         """Log out; it can be logged in to again."""
@@ -268,12 +253,11 @@ class Member:
             session.close()
 
     def cut(self) -> None:
-        """End what is being done, log out, and stay so."""
+        """End what is being done, as Ctrl-C ends it on one machine, log out, and stay so."""
         with self._lock:
-            self._cut, hang_up = True, self._hang_up
-        if hang_up is not None:
-            with contextlib.suppress(Exception):  # The connection may be gone already.
-                hang_up()
+            self._cut, guest = True, self._guest
+        if guest is not None:
+            guest.take_leave("INT")
         self.close()
 
 

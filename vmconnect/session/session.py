@@ -331,14 +331,18 @@ class Session(Closing):
     def close(self) -> None:
         """Close every channel, also those in the midst of something, and wake all who wait.
 
-        Nothing of the session is left when it returns: no thread, no connection.
+        Nothing of the session is left when it returns: no thread, no connection, and nothing that
+        runs in the guest but what is to outlive it (`Guest.take_leave`).
         """
         with self._lock:
             self._closed = True
-            scopes = (*self._scopes, *self._channels.values())
-            channels = tuple(self._channels)
+            openings, channels = tuple(self._scopes), dict(self._channels)
         self._observer.cancel()
-        for scope in scopes:
+        for scope in openings:
+            scope.cancel()
+        for channel in channels:
+            channel.take_leave()
+        for scope in channels.values():
             scope.cancel()
         for channel in reversed(channels):
             channel.close()

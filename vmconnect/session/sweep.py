@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import time
@@ -12,15 +11,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
+from vmconnect.closing import together
+from vmconnect.deadline import Deadline
 from vmconnect.errors import ClosedError, ResourceError, VmconnectError
 
-__all__ = ["Outcome", "Place", "Sweep"]
+__all__ = ["CUT_SECONDS", "Outcome", "Place", "Sweep"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-# How long cutting off what runs may take, of all machines together.
-_CUT_SECONDS = 2.0
+CUT_SECONDS = 8.0
+"""How long cutting off what runs may take, of all machines together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +132,7 @@ class Sweep(Generic[T]):
         for place in waiting:
             error = ClosedError("not begun", machine=place.label)
             self._news.put(Outcome(place.label, place.target, None, error))
-
-        def cut() -> None:
-            for place in running:
-                with contextlib.suppress(VmconnectError):
-                    place.cut()
-
-        # One whose connection takes no more must not hold us up.
-        thread = threading.Thread(target=cut, name="vmconnect sweep cut", daemon=True)
-        thread.start()
-        thread.join(_CUT_SECONDS)
+        together([place.cut for place in running], Deadline(CUT_SECONDS))
 
     def _serve(self) -> None:
         while (taken := self._take()) is not None:

@@ -499,7 +499,8 @@ class Console(Channel):
         unsent, uncertain = connection.lost()
         return Lost(unsent, uncertain, released)
 
-    def _take_leave(self) -> None:
+    def take_leave(self) -> None:
+        """Release what is held down; `close` does so first."""
         with contextlib.suppress(VmconnectError):
             self.keyboard.release()
             self.mouse.release()

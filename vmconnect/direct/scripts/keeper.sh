@@ -1,4 +1,4 @@
-# Runs one named session, and tells who waits for it when it has ended.
+# Runs one named session, and tells who waits for it when it has ended. Comes after room.sh.
 # $1: its directory; $2: its name; $3: its kind; $4: what it runs; $5: its umask
 session=$1 name=$2 kind=$3 text=$4
 umask "$5"
@@ -19,5 +19,5 @@ umask 077
 [ -d "$session" ] || exit
 echo $code >"$session/ended"
 for each in "$session"/calls/*/pid; do
-    [ -r "$each" ] && IFS= read -r pid <"$each" && kill -USR1 "$pid" 2>/dev/null
+    vmc_send USR1 "$each"
 done

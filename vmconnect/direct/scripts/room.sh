@@ -15,9 +15,15 @@ vmc_room() {
     room=$room/$1
 }
 
-# Whether process $1 has $2 for its mark: its number alone may be another's by now.
+# Whether process $1 is ours and has $2 for its mark: its number alone may be another's by now.
 vmc_is() {
-    tr '\0' '\n' 2>/dev/null <"/proc/$1/environ" | grep -qxF "VMCONNECT_RUN=$2"
+    [ -O "/proc/$1" ] && tr '\0' '\n' 2>/dev/null <"/proc/$1/environ" | grep -qxF "VMCONNECT_RUN=$2"
+}
+
+# Sends signal $1 to the process whose number and mark file $2 has, if it is still that one.
+vmc_send() {
+    [ -r "$2" ] && IFS=' ' read -r vmc_pid vmc_whose <"$2" && vmc_is "$vmc_pid" "$vmc_whose" &&
+        kill "-$1" "$vmc_pid" 2>/dev/null
 }
 
 # Runs "$@" with no parent that waits for it. Not by `&`: a shell has what it starts so ignore SIGINT

@@ -2,7 +2,7 @@
 #
 # A session is a directory: `kind`, `begun`, `pid`, `request` (a FIFO that takes the names of calls),
 # at its end `ended`, and `calls`. A call is a directory: `text`, `out`, `err` and perhaps `in` (FIFOs),
-# `pid` of who waits for it, `started`, and at its end `status`.
+# `pid` of who waits for it with its mark, `started`, and at its end `status`.
 # Exit codes: 90 no place for it, 91 no such session, 93 too many, 94 it has ended, 95 another kind.
 vmc_room sessions
 vmc_what=$1 name=$2 session=$room/$2
@@ -89,14 +89,17 @@ call)
         in=$!
     fi
     exec 3<&-
+    # Each may have ended long ago, and its number be another's by now.
     leave() {
-        kill $out $err $in 2>/dev/null
+        for copier in $out $err $in; do
+            vmc_is "$copier" "$VMCONNECT_RUN" && kill "$copier" 2>/dev/null
+        done
     }
     # The keeper says so when the session has ended. What it wrote may be on its way still.
     told=
     trap 'told=1; [ -e "$call/started" ] && sleep 1; leave' USR1
     trap 'leave; rm -rf "$call"; exit 143' TERM HUP INT
-    echo $$ >"$call/pid"
+    echo "$$ $VMCONNECT_RUN" >"$call/pid"
     if alive; then
         echo "$id" 1<>"$session/request"
     else
@@ -107,6 +110,7 @@ call)
         # A wait ends with a trap.
         [ -z "$told" ] || wait "$each" 2>/dev/null
     done
+    out= err=
     leave
     if vmc_read "$call/status"; then
         rm -rf "$call"
@@ -132,7 +136,7 @@ signal | stop)
     [ -d "$call" ] || exit 1
     if [ ! -e "$call/started" ]; then
         # It waits for its turn, and is taken back.
-        vmc_read "$call/pid" && kill -TERM "$vmc_value"
+        vmc_send TERM "$call/pid"
         exit 0
     fi
     alive && shell=$vmc_value || exit 1
@@ -158,7 +162,7 @@ close)
     sh -c "$3" vmconnect "session.$name." end HUP
     sh -c "$3" vmconnect "sessions.$name." end TERM
     for each in "$session"/calls/*/pid; do
-        vmc_read "$each" && kill -USR1 "$vmc_value" 2>/dev/null
+        vmc_send USR1 "$each"
     done
     rm -rf "$session"
     ;;

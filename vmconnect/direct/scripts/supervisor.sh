@@ -27,9 +27,17 @@ keep "$job/err" <"$job/err.pipe" &
 watch=
 if [ "$seconds" != 0 ]; then
     (
-        trap 'kill $sleep; exit' TERM
+        # TERM may come when it sleeps already and its number is not known yet. And KILL, because
+        # until it is a sleep it is a shell, in which TERM can be lost.
+        over=
+        trap 'over=1' TERM
         sleep "$seconds" &
         sleep=$!
+        trap 'kill -KILL $sleep 2>/dev/null; exit' TERM
+        [ -z "$over" ] || {
+            kill -KILL $sleep
+            exit
+        }
         wait $sleep && : >"$job/late" && sh -c "$sweep" vmconnect "job.$name." end TERM
     ) &
     watch=$!

@@ -7,6 +7,10 @@
 #
 # A process is known by the mark in its first environment, or by being in a session with one that
 # is: some overwrite their environment. Exit code 1: there is none; 2: some are left.
+#
+# The mark is no secret, and root sees the environments of all: so another user can give it to
+# processes of theirs. Those may get the signal, which is theirs to bear; but they vouch for no other
+# process of their session or group, which may be anybody's.
 vmc_mark=VMCONNECT_RUN=$1 vmc_what=$2 vmc_signal=$3
 
 # Reads /proc/PID/stat. A name with a newline in it cuts the line short: it has too few fields then.
@@ -35,13 +39,26 @@ marked() {
     done
 }
 
+# Whether session $1 was begun over this connection: it is led by a child of the same server.
+is_here() {
+    [ -n "$server" ] && look "$1" && [ "$parent" = "$server" ]
+}
+
+# Whether who started process $1 is who we are: a setuid program's real user is who started it.
+is_ours() {
+    real=$(sed -n 's/^Uid:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$1/status" 2>/dev/null)
+    [ "$real" = "$us" ]
+}
+
 # Notes in $sessions whose they are, once each.
 note_sessions() {
     [ "$vmc_what" = end ] || return
     for each in $marked; do
         look "$each" || continue
         case " $sessions $mine " in *" $session "*) continue ;; esac
-        [ "$session" -gt 1 ] && sessions="$sessions $session"
+        theirs=$session
+        [ "$theirs" -gt 1 ] && { is_here "$theirs" || is_ours "$each"; } &&
+            sessions="$sessions $theirs"
     done
 }
 
@@ -61,8 +78,9 @@ pause() {
     sleep 0.1 2>/dev/null || sleep 1
 }
 
-sessions= mine=
+sessions= mine= server= us=$(id -u)
 look $$ && mine=$session
+[ -n "$mine" ] && look "$mine" && [ "$parent" -gt 1 ] && server=$parent
 marked
 case $vmc_what in
 each)
@@ -71,24 +89,22 @@ each)
     exit 0
     ;;
 main)
-    # What was started over this connection is led by a child of the same server; what else there
-    # is are daemons that the command has left behind.
-    server=
-    [ -n "$mine" ] && look "$mine" && server=$parent
+    # What was not started over this connection are daemons that the command has left behind.
     main= other=
     for pid in $marked; do
         look "$pid" || continue
-        theirs=$group
-        [ "$theirs" -gt 1 ] || continue
-        if [ -n "$server" ] && look "$session" && [ "$parent" = "$server" ]; then
+        theirs=-$group
+        [ "$group" -gt 1 ] || continue
+        if is_here "$session"; then
             case " $main " in *" $theirs "*) ;; *) main="$main $theirs" ;; esac
         else
+            is_ours "$pid" || theirs=$pid
             case " $other " in *" $theirs "*) ;; *) other="$other $theirs" ;; esac
         fi
     done
     [ -n "${main:-$other}" ] || exit 1
     for each in ${main:-$other}; do
-        kill "-$vmc_signal" "-$each" 2>/dev/null
+        kill "-$vmc_signal" "$each" 2>/dev/null
     done
     exit 0
     ;;
