@@ -202,7 +202,7 @@ def main() -> None:
     """Boot the guest, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--megabytes", type=int, default=32)
+    parser.add_argument("--megabytes", type=int, default=192)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
@@ -214,14 +214,15 @@ def main() -> None:
         image = build(progress)
         progress.step("Booting the guest")
         with (
-            DemoMachine.start(NAME, image=image, progress=progress) as machine,
+            # Half of it is the guest's /tmp, which holds the file twice for a moment.
+            DemoMachine.start(NAME, image=image, progress=progress, memory_mib=1024) as machine,
             connect(f"qemu:{machine.qmp_path}") as session,
         ):
             guest = session.guest(timeout=120, wait=True)
             peers = CopyPeers(machine, image, directory)
             stage = Stage(machine, guest, peers, directory, size, arguments.rounds)
             if size:
-                with raw_servers(guest):
+                with raw_servers(stage):
                     progress.step("Guest to host")
                     figures += out_of(stage, peers)
                     progress.step("Host to guest")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import statistics
@@ -22,9 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmconnect.cli.progress import TerminalProgress
+from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoImage, DemoMachine, build
 from vmconnect.direct import Guest
 from vmconnect.direct.library import paramiko
+from vmconnect.retry import Retry
 from vmconnect.session import connect
 from vmconnect.streams import HybridVsock, Stream, dial
 
@@ -264,8 +267,9 @@ def bytes_in(stage: Stage) -> list[Figure]:
 
 
 @contextlib.contextmanager
-def raw_servers(guest: Guest) -> Iterator[None]:
+def raw_servers(stage: Stage) -> Iterator[None]:
     """Let socat in the guest take and give bytes on two vsock ports."""
+    guest = stage.guest
     script = f"""
         echo 'cat >/dev/null; printf .' >{REMOTE}/take
         exec 3>&1 >/dev/null 2>&1 </dev/null
@@ -277,9 +281,16 @@ def raw_servers(guest: Guest) -> Iterator[None]:
     """
     servers = guest.run(["sh", "-c", script]).text.split()
     try:
+        for port in (RAW_IN, RAW_OUT):
+            Retry().attempt(functools.partial(_reach, stage, port), Deadline(10))
         yield
     finally:
         guest.run(["kill", *servers], timeout=10)
+
+
+def _reach(stage: Stage, port: int) -> None:
+    with stage.dial(port):
+        pass
 
 
 def table(figures: list[Figure]) -> str:
@@ -348,7 +359,7 @@ def main() -> None:
             figures += first_command(stage)
             progress.step("Warm commands")
             figures += warm_commands(stage)
-            with raw_servers(guest):
+            with raw_servers(stage):
                 progress.step("Guest to host")
                 figures += bytes_out(stage)
                 progress.step("Host to guest")
