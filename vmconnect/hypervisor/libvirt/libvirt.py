@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -356,15 +357,17 @@ class Libvirt(Hypervisor):
                 if driver is not None:
                     driver.set("type", "raw")  # never guessed
             flag = self._library.VIR_DOMAIN_DEVICE_MODIFY_FORCE if force else 0
-            for left in reversed(range(_TRAY_TRIES)):
+            for number in range(_TRAY_TRIES):
                 try:
                     domain.updateDeviceFlags(text(disk), flag)
                     return
                 except self._library.libvirtError as error:
-                    # A guest, or its firmware, has closed the tray again, and the daemon has yet to
-                    # hear of it.
-                    if not left or _TRAY_CLOSED not in str(error):
+                    if number == _TRAY_TRIES - 1 or _TRAY_CLOSED not in str(error):
                         raise
+                # A guest, or its firmware, has closed the tray again, and the daemon has yet to
+                # hear of it; or it never will: of a drive's reset QEMU tells nothing.
+                if number:
+                    _open_tray(domain, disk, force=force)
                 time.sleep(_TRAY_SECONDS)
 
         self._ask(machine, change, deadline)
@@ -438,6 +441,15 @@ class Libvirt(Hypervisor):
         )
         host = self.address.ssh_host
         return machine if host is None else afar(machine, host)
+
+
+def _open_tray(domain: Any, disk: Any, *, force: bool) -> None:
+    """Open a drive's tray past the daemon, which takes it for open."""
+    alias = disk.find("alias")
+    if alias is not None:
+        arguments = {"id": alias.get("name"), "force": force}
+        order = {"execute": "blockdev-open-tray", "arguments": arguments}
+        load_qemu().qemuMonitorCommand(domain, json.dumps(order), 0)
 
 
 def _checkpoint(snapshot: Any) -> Checkpoint:
