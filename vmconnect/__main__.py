@@ -11,8 +11,9 @@ __all__ = ["main"]
 
 # Commands that the broker runs.
 _BROKERED = frozenset(("exec",))
-# The compiled client tells here what came of asking: `client.NOBODY` or `client.ALONE`, by name.
-_ASKED = "VMCONNECT_BROKER_ASKED"
+# The compiled client tells here what came of asking, `client.NOBODY` or `client.ALONE`, by name;
+# and where it is, for the broker that takes its orders. Nobody else whom we start is to be told.
+_ASKED, _CLIENT = "VMCONNECT_BROKER_ASKED", "VMCONNECT_BROKER_CLIENT"
 _INTERRUPTED = 130
 _FAILED = 255
 
@@ -21,8 +22,9 @@ def main() -> int:
     """Run the command line; even a Ctrl-C while Python still imports ends in one line."""
     try:
         _open_standard()
+        asked, client = os.environ.pop(_ASKED, ""), os.environ.pop(_CLIENT, "")
         if sys.argv[1:2] and sys.argv[1] in _BROKERED:
-            _leave(_by_broker(sys.argv[1:]))
+            _leave(_by_broker(sys.argv[1:], asked, client))
         return _alone()
     except KeyboardInterrupt:
         sys.stderr.write("vmconnect: interrupted\n")
@@ -47,10 +49,9 @@ def _open_standard() -> None:
                 os.open(os.devnull, os.O_RDWR)  # the lowest that is free
 
 
-def _by_broker(argv: list[str]) -> int:
+def _by_broker(argv: list[str], asked: str, client: str) -> int:
     """Have the broker run the command, or do it alone, and see to a broker for the next one."""
-    asked = os.environ.pop(_ASKED, None)
-    if asked is None:
+    if not asked:
         from vmconnect.broker.client import NOBODY, hand_over
 
         code = hand_over(argv)
@@ -65,7 +66,7 @@ def _by_broker(argv: list[str]) -> int:
         from vmconnect.cli.exec import for_many
 
         if not for_many(argv):  # For those it does nothing.
-            start()
+            start(client)
     return code
 
 

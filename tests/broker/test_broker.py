@@ -194,7 +194,11 @@ def test_another_installation_goes_its_own_way_and_the_broker_ends(
     assert is_alive(pid)
     assert process.communicate(b"on", WAIT) == (b"on", b"")
     wait_gone(pid)
-    assert elsewhere.wait_started() != pid
+    other = elsewhere.wait_started()
+    assert other != pid
+    # That one is no broker for the command as it is installed, either.
+    assert rig.run("exec", NAME, "echo", "x") == (0, b"x\n", b"")
+    wait_gone(other)
     rig.stop()
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import shlex
 import signal
 import socket
@@ -307,6 +308,55 @@ def test_a_ctrl_c_is_told_and_a_second_one_does_not_wait(room: Path, client: lis
         over.set()
     process.communicate()
     assert heard == [wire.SIGNAL + b"INT"]
+
+
+def test_what_was_interrupted_is_not_done_alone_for_a_broker_that_hangs(
+    room: Path, client: list[str]
+) -> None:
+    def play(peer: Peer) -> None:
+        waiting(peer)
+        assert [peer.hear(), peer.hear()] == [wire.INTERRUPT, b""]
+
+    with broker(play):
+        process = started([*client, "nothere", "--", "true"])
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"."
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=WAIT)
+    assert (process.returncode, err) == (130, b"vmconnect: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("says", "outcome"),
+    [((wire.EXIT + b"\7",), (7, b"")), ((), (255, b"vmconnect: the broker has ended while"))],
+)
+def test_what_was_said_is_heard_though_the_broker_has_not_heard_all(
+    room: Path, client: list[str], says: tuple[bytes, ...], outcome: tuple[int, bytes]
+) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+    told = threading.Event()
+
+    def play(peer: Peer) -> None:
+        peer.say(wire.TAKEN, wire.BEGUN)
+        waiting(peer)
+        assert told.wait(WAIT)
+        # A message waits unread: the connection will be reset.
+        assert select.select([peer.connection], [], [], WAIT)[0]
+        processes[0].send_signal(signal.SIGSTOP)
+        peer.say(*says)
+        peer.close()
+        processes[0].send_signal(signal.SIGCONT)
+
+    with broker(play):
+        processes.append(started([*client, "nothere", "--", "true"]))
+        process = processes[0]
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"."
+        process.send_signal(signal.SIGUSR1)
+        told.set()
+        _out, err = process.communicate(timeout=WAIT)
+    assert process.returncode == outcome[0]
+    assert err.startswith(outcome[1])
 
 
 @pytest.mark.parametrize("says", [wire.ALONE, wire.RETIRED])

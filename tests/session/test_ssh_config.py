@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,3 +51,20 @@ def test_what_would_make_lines_of_its_own_as_a_name_is_called_by_its_uuid() -> N
 def test_other_paths_are_lines_as_before(path: str) -> None:
     lines = block_for(replace(MACHINE, note=GuestNote("ann", path)))
     assert len([each for each in lines if "IdentityFile" in each]) == 1
+
+
+@pytest.mark.parametrize("name", ["vmconnect", "vmconnect-python"])
+def test_the_program_is_the_command_whichever_of_its_parts_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for each in ("vmconnect", "vmconnect-python"):
+        (tmp_path / each).touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / name)])
+    assert f"ProxyCommand {tmp_path}/vmconnect proxy" in "\n".join(block_for(MACHINE))
+
+
+def test_where_there_is_no_command_no_module_of_the_directory_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    assert f"ProxyCommand {sys.executable} -P -m vmconnect proxy" in "\n".join(block_for(MACHINE))

@@ -6,6 +6,7 @@
  * beside this file.
  */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -17,7 +18,9 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -45,16 +48,20 @@ static bool has_prefix(const char *text, const char *prefix) {
     return !strncmp(text, prefix, strlen(prefix));
 }
 
-/* Be `vmconnect-python`; `asked` tells it that the broker need not be asked again. */
+/* Be `vmconnect-python`. `asked` tells it that the broker need not be asked again, and our path
+ * whose orders one that it starts is to take. */
 static int be_python(char **argv, const char *asked) {
     char path[PATH_MAX + 16];
     snprintf(path, sizeof path, "%s-python", self);
-    setenv("VMCONNECT_BROKER_CLIENT", self, 1);
-    if (asked)
+    unsetenv("VMCONNECT_BROKER_ASKED");
+    unsetenv("VMCONNECT_BROKER_CLIENT");
+    if (asked) {
         setenv("VMCONNECT_BROKER_ASKED", asked, 1);
+        setenv("VMCONNECT_BROKER_CLIENT", self, 1);
+    }
     execv(path, argv);
-    fprintf(stderr, "vmconnect: cannot start %s: %s (install vmconnect again)\n", path,
-            strerror(errno));
+    fprintf(stderr, "vmconnect: cannot start %s: %s%s\n", path, strerror(errno),
+            errno == ENOENT ? " (install vmconnect again)" : "");
     return NOT_FOUND;
 }
 
@@ -216,15 +223,29 @@ static bool send_order(void) {
     struct iovec data = {packet, packet_length};
     struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &rights,
         .msg_controllen = sizeof rights.space};
-    rights.head = (struct cmsghdr){CMSG_LEN(sizeof standard), SOL_SOCKET, SCM_RIGHTS};
+    rights.head.cmsg_len = CMSG_LEN(sizeof standard);
+    rights.head.cmsg_level = SOL_SOCKET;
+    rights.head.cmsg_type = SCM_RIGHTS;
     memcpy(CMSG_DATA(&rights.head), standard, sizeof standard);
     return sendmsg(broker, &message, MSG_NOSIGNAL) == (ssize_t)packet_length;
 }
 
+/* Say something. A broker that has gone the next turn finds; one that takes nothing is not waited
+ * for: no signal of ours would end that. */
 static void tell(const char *kind, const char *rest) {
     char message[16];
     int length = snprintf(message, sizeof message, "%s%s", kind, rest);
-    send(broker, message, (size_t)length, MSG_NOSIGNAL); /* Has it gone, the next turn finds it. */
+    send(broker, message, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* Take a message; its length, 0 at the end. */
+static ssize_t listen_to_broker(char *message, size_t size) {
+    ssize_t length;
+    /* What it has not read of ours is an error first; what it has said before is still there. */
+    do
+        length = recv(broker, message, size, 0);
+    while (length < 0 && errno == ECONNRESET);
+    return length > 0 ? length : 0;
 }
 
 /* Signals: held back but while there is nothing to do, so that each is dealt with in its place. */
@@ -282,6 +303,13 @@ static void suffer(int number) {
     sigaction(number, &(struct sigaction){.sa_handler = note}, NULL);
 }
 
+static bool has_arrived(void) {
+    for (int number = 1; number < NSIG; number++)
+        if (arrived[number])
+            return true;
+    return false;
+}
+
 static bool take(int number) {
     bool found = arrived[number];
     arrived[number] = 0;
@@ -335,9 +363,9 @@ static int give_up(void) {
     char kind;
     /* From here on it cannot say that it begins; what it has said can still be read. */
     shutdown(broker, SHUT_RDWR);
-    while (recv(broker, &kind, 1, 0) == 1)
+    while (listen_to_broker(&kind, 1))
         begun |= kind == 'b';
-    return begun ? is_over() : ALONE;
+    return begun || interrupted ? is_over() : ALONE;
 }
 
 /* Send what somebody has typed: reading the terminal is for a foreground process alone. */
@@ -345,11 +373,10 @@ static void send_input(void) {
     static char input[1 + INPUT_BYTES] = "I";
     /* In the background the terminal stops whoever reads, which has to get through. */
     sigprocmask(SIG_SETMASK, &theirs, NULL);
-    ssize_t count = read(0, input + 1, INPUT_BYTES);
-    int failure = count < 0 ? errno : 0;
+    ssize_t count = has_arrived() ? -1 : read(0, input + 1, INPUT_BYTES);
     sigprocmask(SIG_BLOCK, &ours, NULL);
-    if (failure == EINTR)
-        return; /* It is still wanted. */
+    if (has_arrived() && count < 0)
+        return; /* It is still wanted, and a signal comes first. */
     wanting = false;
     send(broker, input, 1 + (size_t)(count > 0 ? count : 0), MSG_NOSIGNAL);
 }
@@ -359,9 +386,9 @@ static int wait_for_broker(void) {
     char message[2];
     for (;;) {
         struct pollfd either[2] = {{.fd = broker, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
-        int ready = ppoll(either, wanting ? 2 : 1, taken ? NULL : &patience, &theirs);
         if (hear_signals())
             return end_interrupted();
+        int ready = ppoll(either, wanting ? 2 : 1, taken ? NULL : &patience, &theirs);
         if (!ready)
             return give_up();
         if (ready < 0 || !either[0].revents) {
@@ -369,8 +396,8 @@ static int wait_for_broker(void) {
                 send_input();
             continue;
         }
-        ssize_t length = recv(broker, message, sizeof message, 0);
-        if (length <= 0)
+        ssize_t length = listen_to_broker(message, sizeof message);
+        if (!length)
             return is_over();
         switch (message[0]) {
         case 'e':
@@ -404,8 +431,8 @@ static int hand_over(char **argv) {
 }
 
 int main(int count, char **argv) {
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (length < 0) {
+    if (readlink("/proc/self/exe", self, sizeof self - 1) < 0 &&
+        !realpath((char *)getauxval(AT_EXECFN), self)) {
         perror("vmconnect: cannot tell where it is installed");
         return NOT_FOUND;
     }

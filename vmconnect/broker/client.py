@@ -48,12 +48,13 @@ def hand_over(argv: list[str]) -> int:
     if connection is None:
         return NOBODY
     try:
-        order = Order.of_this_process(argv)
-        rights = b"".join(each.to_bytes(4, sys.byteorder) for each in range(wire.DESCRIPTORS))
-        connection.sendmsg([order.to_bytes()], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+        try:
+            order = Order.of_this_process(argv)
+            rights = b"".join(each.to_bytes(4, sys.byteorder) for each in range(wire.DESCRIPTORS))
+            connection.sendmsg([order.to_bytes()], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+        except (OSError, BadOrderError):
+            return ALONE
         return _Wait(connection).run()
-    except (OSError, BadOrderError):
-        return ALONE
     finally:
         connection.close()
 
@@ -104,7 +105,7 @@ class _Wait:
             self._send(wire.INPUT + self._typed())
             return None
         try:
-            message = self._connection.recv(wire.LIMIT_BYTES)
+            message = self._received()
         except TimeoutError:
             return self._give_up()
         kind = message[:1]
@@ -123,6 +124,15 @@ class _Wait:
         elif not kind:
             return self._over()
         return None
+
+    def _received(self) -> bytes:
+        """Return a message, nothing at the end; raises TimeoutError."""
+        while True:
+            try:
+                return self._connection.recv(wire.LIMIT_BYTES)
+            except ConnectionResetError:
+                # What it has not read of ours is told first; what it said before is still there.
+                continue
 
     def _answered(self) -> bool:
         """Wait until there is something to read; return whether it is from the broker."""
@@ -150,9 +160,9 @@ class _Wait:
         """Leave a broker that hangs, unless it has begun after all."""
         # From here on it cannot say that it begins; what it has said can still be read.
         self._connection.shutdown(SHUT_RDWR)
-        while message := self._connection.recv(wire.LIMIT_BYTES):
+        while message := self._received():
             self._begun |= message == wire.BEGUN
-        return self._over() if self._begun else ALONE
+        return self._over() if self._begun or self._interrupted else ALONE
 
     def _over(self) -> int:
         """Return what is left to do when the broker has gone without a word."""

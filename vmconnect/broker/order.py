@@ -23,7 +23,8 @@ _NAMES = frozenset(
 )
 _PREFIXES = ("VMCONNECT_", "LIBVIRT_")
 _OWN_PREFIX = "VMCONNECT_BROKER"  # how the broker itself is to be
-_CLIENT = "VMCONNECT_BROKER_CLIENT"
+CLIENT = "VMCONNECT_BROKER_CLIENT"
+"""What tells a broker the path of the compiled client whose orders it takes."""
 _FIELDS = 9
 
 
@@ -45,7 +46,7 @@ def _is_ours(told: str) -> bool:
 
     That one tells its own path, and whoever it starts.
     """
-    return told == installation() or (bool(told) and told == os.environ.get(_CLIENT))
+    return told == installation() or (bool(told) and told == os.environ.get(CLIENT))
 
 
 def meaningful(environment: "os._Environ[str] | dict[str, str]") -> dict[str, str]:

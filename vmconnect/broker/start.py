@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from vmconnect.broker.order import meaningful
+from vmconnect.broker.order import CLIENT, meaningful
 from vmconnect.broker.wire import socket_path
 
 __all__ = ["start"]
@@ -35,9 +35,10 @@ _NAMES = frozenset(
 _PREFIXES = ("LC_", "VMCONNECT_BROKER")
 
 
-def start() -> None:
+def start(client: str = "") -> None:
     """Start one, unless it could not listen, and do not wait; where there is one it ends at once.
 
+    ``client`` is the path of the compiled client whose orders it takes as its own installation's.
     It shares no terminal with this process, and begins by letting go of its other descriptors and
     its directory (`vmconnect.cli.broker`). Not by subprocess: its import takes longer.
     """
@@ -55,7 +56,7 @@ def start() -> None:
             sys.executable,
             # -P keeps the working directory's modules out.
             [sys.executable, "-P", "-m", _MODULE],
-            {**environment, "PYTHONPATH": os.pathsep.join(paths)},
+            {**environment, "PYTHONPATH": os.pathsep.join(paths), CLIENT: client},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, each, os.devnull, os.O_RDWR, 0) for each in (0, 1, 2)
             ],

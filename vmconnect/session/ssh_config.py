@@ -141,9 +141,12 @@ def _keys(words: list[str]) -> str:
 def _program() -> list[str]:
     """Return how we are called from anywhere; ssh wants a whole path."""
     script = Path(sys.argv[0] or ".")
-    if script.name == "vmconnect" and os.access(script, os.X_OK):
-        return [str(script.absolute())]
-    return [sys.executable, "-m", "vmconnect"]
+    command = script.with_name("vmconnect")
+    # Where the client is compiled, Python's part is beside it.
+    if script.name in {"vmconnect", "vmconnect-python"} and os.access(command, os.X_OK):
+        return [str(command.absolute())]
+    # -P keeps the modules out of whatever directory ssh is started in.
+    return [sys.executable, "-P", "-m", "vmconnect"]
 
 
 def _quoted(word: str) -> str:
