@@ -22,7 +22,8 @@ class CopyBar(Bar):
             if self._bar is None:
                 say(text)
             else:
-                self._bar.console.print(line(text).rstrip(), markup=False, highlight=False)
+                # As `say` has it: a name is neither marked up nor broken into lines.
+                self._bar.console.out(line(text).rstrip(), highlight=False)
 
     def _new_bar(self) -> Progress:
         from rich.console import Console
