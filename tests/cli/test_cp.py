@@ -134,7 +134,7 @@ def test_from_one_guest_to_another(cli: Cli, here: Path, there: Path, way: str) 
     assert err.endswith(f" by {way.upper()}\n")
     assert names(there / "site") == ["large", "link", "small"]
     assert (there / "site" / "large").read_bytes() == (source / "large").read_bytes()
-    assert os.readlink(there / "site" / "link") == "small"
+    assert (there / "site" / "link").readlink() == Path("small")
 
 
 def test_what_one_guest_cannot_read_and_the_other_cannot_write(
@@ -249,7 +249,7 @@ def test_a_way_that_is_asked_for_is_the_only_one(cli: Cli, here: Path, there: Pa
 def test_what_came_of_it_as_json(cli: Cli, here: Path, there: Path) -> None:
     file(here / "good")
     (told,) = cli.told(here / "good", here / "bad", cli.at(1, there), code=1)
-    assert 0 < told.pop("seconds")
+    assert told.pop("seconds") > 0
     assert told == {
         "files": 1,
         "size": SIZE,
