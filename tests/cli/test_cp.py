@@ -156,7 +156,7 @@ def test_what_one_guest_cannot_read_and_the_other_cannot_write(
 def test_sources_on_several_machines_into_one_directory(cli: Cli, here: Path, there: Path) -> None:
     for name in ("local", "one", "two"):
         file(here / name)
-    sources = [here / "local", cli.at(1, here / "one"), cli.at(2, here / "two")]
+    sources: list[str | Path] = [here / "local", cli.at(1, here / "one"), cli.at(2, here / "two")]
     told = cli.told(*sources, cli.at(1, there))
     assert [(each["files"], each["size"], each["way"]) for each in told] == [(1, SIZE, "SSH")] * 3
     assert names(there) == ["local", "one", "two"]
@@ -177,7 +177,11 @@ def test_sources_on_several_machines_into_one_directory(cli: Cli, here: Path, th
 def test_what_would_go_from_here_to_here_is_refused(cli: Cli, here: Path, there: Path) -> None:
     file(here / "local")
     file(here / "one")
-    for sources in ([here / "local"], [cli.at(1, here / "one"), here / "local"]):
+    both: list[list[str | Path]] = [
+        [here / "local"],
+        [cli.at(1, here / "one"), here / "local"],
+    ]
+    for sources in both:
         _, err = cli(*sources, there, code=1)
         assert err.startswith(
             f"vmconnect: neither end is in a guest: '{here}/local' and '{there}' "
