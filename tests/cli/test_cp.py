@@ -210,6 +210,12 @@ def test_only_what_differs(cli: Cli, here: Path, there: Path, way: str) -> None:
     assert "theirs" in names(there / "site")
     # Without it everything goes once more.
     assert [each["files"] for each in cli.told("--via", way, source, cli.at(1, there))] == [3]
+    # Out of a guest and between two likewise.
+    for when, target in enumerate((str(there), cli.at(2, there))):
+        os.utime(file(source / "other"), (when, when))  # SFTP tells whole seconds.
+        for files in (1, 0):
+            (told,) = cli.told(*options, cli.at(1, source), target)
+            assert told["files"] == files
 
 
 def test_special_files(cli: Cli, here: Path, there: Path) -> None:
