@@ -283,7 +283,9 @@ def test_progress_on_a_terminal(cli: Cli, here: Path, there: Path) -> None:
     assert code == 0, shown
     assert "/19.1 MiB" in shown
     assert "━" in shown
-    # It leaves nothing behind: its line is erased, and the cursor is seen again.
+    # It leaves nothing behind: its line is erased, and the cursor is seen again. It was one line,
+    # however long the target: there is no going up but to erase it.
+    assert shown.count("\x1b[1A") == 1
     assert shown.rpartition("\x1b[2K")[2].strip() == ""
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     for target in (str(there), cli.at(2, there)):
