@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CopyBar"]
 
+_NAME_COLUMNS = 20
+
 
 class CopyBar(Bar):
     """A `Bar` that counts bytes; what fails meanwhile is said above it."""
@@ -22,7 +24,8 @@ class CopyBar(Bar):
             if self._bar is None:
                 say(text)
             else:
-                self._bar.console.print(line(text).rstrip(), markup=False, highlight=False)
+                # As `say` has it: a name is neither marked up nor broken into lines.
+                self._bar.console.out(line(text).rstrip(), highlight=False)
 
     def _new_bar(self) -> Progress:
         from rich.console import Console
@@ -34,12 +37,15 @@ class CopyBar(Bar):
             TimeRemainingColumn,
             TransferSpeedColumn,
         )
+        from rich.table import Column
 
+        # One line of a terminal with 80 columns, however long the machine's name.
+        name = Column(no_wrap=True, max_width=_NAME_COLUMNS)
         return Progress(
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=name),
             BarColumn(bar_width=24),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            DownloadColumn(binary_units=True, table_column=Column(no_wrap=True)),
+            TransferSpeedColumn(table_column=Column(no_wrap=True)),
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
             transient=True,

@@ -67,9 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Copy, and return the exit code."""
     sources = [read_end(each) for each in arguments.sources]
     destination = read_end(arguments.destination)
-    if destination.target is None and all(each.target is None for each in sources):
+    local = [each.path for each in sources if each.target is None]
+    if destination.target is None and local:
         raise TargetError(
-            "neither end is in a guest", hint="write TARGET:PATH; for copies on this host, say cp"
+            f"neither end is in a guest: {local[0]!r} and {destination.path!r}",
+            hint="write TARGET:PATH; for copies on this host, say cp",
         )
     groups: dict[str | None, list[str]] = {}
     for each in sources:

@@ -207,6 +207,44 @@ def test_a_copy_that_fails_removes_what_was_copied(agent_here: GuestAgent, tmp_p
     assert not (tmp_path / "back").exists()
 
 
+@pytest.mark.parametrize("size", [2 * CHUNK_BYTES, 4 * CHUNK_BYTES])
+def test_what_did_not_arrive_whole_gets_no_name(
+    agent_here: GuestAgent, tmp_path: Path, size: int
+) -> None:
+    """Somebody else changes the file that is on its way, after its last byte was written."""
+    source, there = tmp_path / "source", tmp_path / "there"
+    source.write_bytes(os.urandom(3 * CHUNK_BYTES))
+    there.write_bytes(b"before")
+
+    class Change(Seen):
+        def advance(self, done: int, total: int | None = None) -> None:
+            if done == total:
+                (part,) = tmp_path.glob("there.*.part")
+                os.truncate(part, size)
+
+    with pytest.raises(GuestError, match=r"cannot copy .*there: it did not arrive whole"):
+        agent_here.put(source, str(there), progress=Change())
+    assert there.read_bytes() == b"before"
+    assert not [*tmp_path.glob("*.part")]
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_not_taken(
+    agent_here: GuestAgent, tmp_path: Path
+) -> None:
+    source, back = tmp_path / "source", tmp_path / "back"
+    source.write_bytes(os.urandom(3 * CHUNK_BYTES))
+
+    class Shrink(Seen):
+        def advance(self, done: int, total: int | None = None) -> None:
+            if done == CHUNK_BYTES:
+                os.truncate(source, 2 * CHUNK_BYTES)
+
+    with pytest.raises(GuestError, match=r"cannot copy .*source: it shrank while it was copied"):
+        agent_here.get(str(source), back, progress=Shrink())
+    assert not back.exists()
+    assert not [*tmp_path.glob("*.part")]
+
+
 def test_agents_that_permit_no_programs_take_no_files(qemu_ga: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"some")

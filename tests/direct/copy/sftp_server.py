@@ -10,7 +10,8 @@ import stat
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import paramiko
 import pytest
@@ -18,7 +19,7 @@ from paramiko import sftp
 
 from vmconnect.direct.copy.sftp import SftpTree
 
-__all__ = ["Hostile", "openssh", "played"]
+__all__ = ["Hostile", "attributes", "openssh", "packed", "played", "status", "string"]
 
 _PROGRAMS = ("/usr/lib/openssh", "/usr/libexec/openssh", "/usr/lib/ssh", "/usr/libexec")
 
@@ -69,34 +70,34 @@ class Hostile:
     def serve(self, wire: socket.socket) -> None:
         """Answer what comes, until nothing does."""
         with contextlib.suppress(ConnectionError), wire, wire.makefile("rb") as requests:
-            while head := requests.read(4):
-                data = requests.read(struct.unpack(">I", head)[0])
-                message = paramiko.Message(data[1:])
-                number = message.get_int()
-                kind, answer = self._answer(data[0], message)
-                body = bytes([kind]) + (b"" if kind == sftp.CMD_VERSION else _int(number)) + answer
-                wire.sendall(_int(len(body)) + body)
+            self.answer(requests, wire.sendall)
+
+    def answer(self, requests: BinaryIO, say: Callable[[bytes], object]) -> None:
+        """Answer what can be read, until nothing can."""
+        while head := requests.read(4):
+            data = requests.read(struct.unpack(">I", head)[0])
+            message = paramiko.Message(data[1:])
+            number = message.get_int()
+            kind, answer = self._answer(data[0], message)
+            body = bytes([kind]) + (b"" if kind == sftp.CMD_VERSION else packed(number)) + answer
+            say(packed(len(body)) + body)
 
     def _answer(self, kind: int, message: paramiko.Message) -> tuple[int, bytes]:
         match kind:
             case sftp.CMD_INIT:
-                return sftp.CMD_VERSION, _int(3)
+                return sftp.CMD_VERSION, packed(3)
             case sftp.CMD_OPEN:
-                return sftp.CMD_HANDLE, _string(b"handle")
+                return sftp.CMD_HANDLE, string(b"handle")
             case sftp.CMD_STAT | sftp.CMD_LSTAT | sftp.CMD_FSTAT:
-                attributes = paramiko.SFTPAttributes()
-                attributes.st_size, attributes.st_mode = self.size, stat.S_IFREG | 0o644
-                packed = paramiko.Message()
-                attributes._pack(packed)  # type: ignore[attr-defined]
-                return sftp.CMD_ATTRS, packed.asbytes()
+                return sftp.CMD_ATTRS, attributes(stat.S_IFREG | 0o644, self.size)
             case sftp.CMD_READ:
                 message.get_string()
                 offset, length = message.get_int64(), message.get_int()
                 self.asked.append((offset, length))
                 if offset < self.pieces * self.piece:
-                    return sftp.CMD_DATA, _string(bytes(min(length, self.piece) + self.excess))
-                return sftp.CMD_STATUS, _int(sftp.SFTP_EOF) + _string(b"") + _string(b"")
-        return sftp.CMD_STATUS, _int(sftp.SFTP_OK) + _string(b"") + _string(b"")
+                    return sftp.CMD_DATA, string(bytes(min(length, self.piece) + self.excess))
+                return status(sftp.SFTP_EOF)
+        return status(sftp.SFTP_OK)
 
 
 @contextlib.contextmanager
@@ -112,9 +113,25 @@ def played(server: Hostile) -> Iterator[SftpTree]:
         thread.join()
 
 
-def _int(number: int) -> bytes:
+def attributes(mode: int, size: int) -> bytes:
+    """Return what is told of a file."""
+    told = paramiko.SFTPAttributes()
+    told.st_size, told.st_mode = size, mode
+    message = paramiko.Message()
+    told._pack(message)  # type: ignore[attr-defined]
+    return message.asbytes()
+
+
+def status(code: int) -> tuple[int, bytes]:
+    """Return the answer that has nothing but a code."""
+    return sftp.CMD_STATUS, packed(code) + string(b"") + string(b"")
+
+
+def packed(number: int) -> bytes:
+    """Return a number's wire form."""
     return struct.pack(">I", number)
 
 
-def _string(data: bytes) -> bytes:
-    return _int(len(data)) + data
+def string(data: bytes) -> bytes:
+    """Return a string's wire form."""
+    return packed(len(data)) + data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import stat
@@ -18,7 +19,13 @@ from vmconnect.deadline import Deadline
 from vmconnect.demo import DemoMachine
 from vmconnect.direct import Guest
 from vmconnect.direct.copy import Failure, Options
-from vmconnect.errors import ConnectError, ConnectionLostError, GuestError, ResourceError
+from vmconnect.errors import (
+    ConnectError,
+    ConnectionLostError,
+    GuestError,
+    ResourceError,
+    UnsupportedError,
+)
 from vmconnect.session import Session
 from vmconnect.streams import Stream
 
@@ -279,7 +286,9 @@ def test_a_port_that_is_another_s_gets_nothing(session: Session, room: str, tmp_
     guest.close()
 
 
-def test_without_vsock_it_goes_over_ssh(session: Session, room: str, tmp_path: Path) -> None:
+def test_without_vsock_it_goes_over_ssh_if_it_may(
+    session: Session, room: str, tmp_path: Path
+) -> None:
     guest = session.guest(timeout=WAIT)
     (tmp_path / "f").touch()
 
@@ -290,6 +299,11 @@ def test_without_vsock_it_goes_over_ssh(session: Session, room: str, tmp_path: P
     assert guest.put(tmp_path / "f", room).way == "SSH"
     guest.dial_port = None
     assert guest.put(tmp_path / "f", room).way == "SSH"
+    with pytest.raises(UnsupportedError, match="no vsock port of it can be dialled"):
+        guest.put(tmp_path / "f", f"{room}/other", options=by("vsock"))
+    either = Options(ways=("vsock", "SFTP"))
+    assert guest.put(tmp_path / "f", room, options=either).way == "SFTP"
+    assert listing(guest, room) == ["f"]
     guest.close()
 
 
@@ -368,6 +382,8 @@ def test_cp_both_ways(demo_machine: DemoMachine, guest: Guest, room: str, tmp_pa
     assert (code, out) == (0, "")
     assert " files, " in err
     assert "by vsock" in err
+    code, out, _ = cp("--via", "vsock", "--json", f"shared:{room}/source", tmp_path / "raw")
+    assert (code, [each["way"] for each in json.loads(out)]) == (0, ["vsock"])
     assert cp("-r", f"shared:{room}/source", tmp_path / "back") == (0, "", "")
     assert described(tmp_path / "back") == described(source)
     (tmp_path / "many").mkdir()

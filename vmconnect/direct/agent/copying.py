@@ -44,7 +44,8 @@ def upload(
 ) -> int:
     """Copy ``local`` to ``remote``, with its permissions, and return its size in bytes.
 
-    ``remote`` is replaced when all is there. Runs of zeros become holes.
+    ``remote`` is replaced when all is there, as the file's size in the guest tells. Runs of zeros
+    become holes.
     """
     part = f"{remote}.{secrets.token_hex(4)}.part"
     with _local(Path(local), "rb") as source, _refusals(remote):
@@ -74,7 +75,10 @@ def upload(
 def download(
     agent: GuestAgent, remote: str, local: Path | str, progress: Progress, deadline: Deadline
 ) -> int:
-    """Copy ``remote`` to ``local``; else as `upload`, with the permissions of new files here."""
+    """Copy ``remote`` to ``local``; else as `upload`, with the permissions of new files here.
+
+    What comes is no less than the guest said there was; of a file that grows, what it had come to.
+    """
     part = Path(f"{local}.{secrets.token_hex(4)}.part")
     try:
         with _local(part, "xb") as target, _refusals(remote):
@@ -111,6 +115,8 @@ def _send(
         target.seek(size - 1, timeout=_step(deadline))
         target.write(b"\0", _step(deadline))
     target.flush(_step(deadline))
+    if target.seek(0, os.SEEK_END, _step(deadline)) != size:
+        raise GuestError("it did not arrive whole", machine=target.machine)
     return size
 
 
@@ -125,6 +131,8 @@ def _receive(source: GuestFile, target: BinaryIO, progress: Progress, deadline: 
         else:
             target.seek(size)
         progress.advance(size, max(size, total))
+    if size < total:
+        raise GuestError("it shrank while it was copied", machine=source.machine)
     target.truncate(size)
     return size
 

@@ -36,6 +36,11 @@ class GuestFile:
         self._handle = handle
         self._closed = False
 
+    @property
+    def machine(self) -> str:
+        """Return the name of the machine that it is in."""
+        return self._agent.machine
+
     def read(self, size: int = CHUNK_BYTES, timeout: Deadline | float | None = _TIMEOUT) -> bytes:
         """Return up to ``size`` bytes, and up to 256 KiB; none at the end."""
         command, size = "guest-file-read", min(size, CHUNK_BYTES)

@@ -179,16 +179,19 @@ class Copier:
             return LocalTree()
         closing = closing or self._closing
         ways = self._options.ways
+        missing = "it has no Python that could copy"
         if "vsock" in ways or "SSH" in ways:
             dial = place.dial if "vsock" in ways else None
             far = FarEnd.start(place.connection, dial, request, deadline)
             if far is not None:
                 closing.callback(far.close)
-                self._ways.append(far.way)
-                return far
+                if far.way in ways:
+                    self._ways.append(far.way)
+                    return far
+                missing = "no vsock port of it can be dialled for the copy"
         if "SFTP" not in ways:
             raise UnsupportedError(
-                "it has no Python that could copy", machine=place.connection.machine
+                missing, machine=place.connection.machine, hint="let it go another way, too"
             )
         from vmconnect.direct.copy.sftp import SftpTree
 

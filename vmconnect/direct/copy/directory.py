@@ -28,6 +28,7 @@ _PREFIX = b"user."
 _READ_BYTES = 1 << 18
 # A file system that has no such thing, or does not let us.
 _WITHOUT = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC}
+_WITHOUT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 
 
 class Status:
@@ -120,12 +121,16 @@ class Part:
             data, offset = data[count:], offset + count
 
     def finish(self, status: Status, attributes: Attributes, name: bytes) -> None:
-        """Give it its size, mode and times, and then its name."""
+        """Give it its size, mode and times, and then its name.
+
+        It is on the disk before that: after a power cut no name has less than its file.
+        """
         descriptor = self._descriptor
         os.ftruncate(descriptor, status.size)
         _set_attributes(descriptor, attributes)
         os.fchmod(descriptor, status.mode & 0o777)
         os.utime(descriptor, ns=(status.mtime_ns, status.mtime_ns))
+        _sync(descriptor)
         self._directory.rename(self.name, name)
         self.close()
 
@@ -228,7 +233,10 @@ class Directory:
         attributes: Attributes,
         data: memoryview,
     ) -> None:
-        """Write a small file, whole, under the name ``part``, and give it its own."""
+        """Write a small file, whole, under the name ``part``, and give it its own.
+
+        Nobody waits for the disk: many small files would take many times as long.
+        """
         flags = _WRITE | os.O_CREAT | os.O_EXCL
         descriptor = os.open(part, flags, 0o600, dir_fd=self._descriptor)
         try:
@@ -296,6 +304,15 @@ def checksum_of(descriptor: int, size: int) -> int:
         crc = zlib.crc32(buffer[:count], crc)
         place += count
     return crc
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until a file is on the disk, if its file system knows of that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _WITHOUT_SYNC:
+            raise
 
 
 def _attributes(descriptor: int) -> Attributes:

@@ -264,5 +264,5 @@ class Sender:
 
 
 def _sent(name: bytes) -> bytes:
-    """Return what a name is called in a frame; what ends in a dot is named by the receiver."""
-    return name if name not in {b".", b"..", b""} else b"_"
+    """Return what a name is called in a frame; a directory itself is named by the receiver."""
+    return name if name != b"." else b"_"
