@@ -16,7 +16,7 @@ WAIT = 60.0
 
 
 def test_two_commands_at_once_in_one_guest(demo_machine: DemoMachine) -> None:
-    async def main() -> list[Result]:
+    async def main() -> tuple[Result, Result]:
         with vmconnect.connect(demo_machine.name) as session:
             guest = await asyncio.to_thread(session.guest, timeout=WAIT, wait=True)
             await asyncio.to_thread(guest.run, ["mkfifo", "/tmp/there", "/tmp/back"])
