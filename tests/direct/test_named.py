@@ -316,7 +316,8 @@ def test_the_command_line(demo_machine: DemoMachine) -> None:
 def test_there_are_no_more_than_so_many(guest: Guest) -> None:
     place = "/root/.local/state/vmconnect/sessions"
     there = len(guest.named_sessions())
-    make = f"for n in $(seq {there + 1} 63); do d={place}/filler$n; mkdir $d; echo shell >$d/kind; done"
+    one = f"d={place}/filler$n; mkdir $d; echo shell >$d/kind"
+    make = f"for n in $(seq {there + 1} 63); do {one}; done"
     try:
         assert guest.run(f"mkdir -p {place}; {make}").ok
         with guest.named("last") as last:
