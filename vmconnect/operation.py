@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +18,11 @@ class Operation:
     """Something that was done over a channel, told of when it is over.
 
     ``sent`` and ``received`` are the bytes of its contents, as far as they are known; ``error`` is
-    what ended it, None if all went well. ``details`` depend on what was done.
+    what ended it, None if all went well. ``details`` depend on what was done. One without a name is
+    a question of our own, or a part of another, and nobody is told of it.
     """
 
-    name: str
+    name: str = ""
     details: dict[str, Any] = field(default_factory=dict)
     sent: int | None = None
     received: int | None = None
@@ -43,10 +45,13 @@ class Operations:
         with self._lock:
             self._listeners.append(listener)
 
-    @contextlib.contextmanager
-    def doing(self, name: str, **details: Any) -> Iterator[Operation]:
+    def doing(self, name: str, **details: Any) -> AbstractContextManager[Operation]:
         """Do something within a ``with`` block, and tell the listeners of it when it is over."""
-        operation = Operation(name, details)
+        return self.during(Operation(name, details))
+
+    @contextlib.contextmanager
+    def during(self, operation: Operation) -> Iterator[Operation]:
+        """Do an operation within a ``with`` block, as `doing` does."""
         started = time.monotonic()
         try:
             yield operation
@@ -57,5 +62,5 @@ class Operations:
             operation.seconds = time.monotonic() - started
             with self._lock:
                 listeners = tuple(self._listeners)
-            for listener in listeners:
+            for listener in listeners if operation.name else ():
                 listener(operation)

@@ -20,7 +20,7 @@ import pytest
 from tests.direct.agent.played import Played
 from tests.direct.agent.real import ContainedAgent, RealAgent, agent_program
 from tests.direct.agent.windows import WindowsAgent
-from vmconnect.cli import agent_change, agent_exec, agent_facts, agent_freeze, main
+from vmconnect.cli import agent_login, main
 from vmconnect.demo import DemoMachine
 from vmconnect.hypervisor import Machine
 from vmconnect.session import Session
@@ -59,8 +59,7 @@ def qemu_ga(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cli(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     cli = Cli(tmp_path / "qga", capfd)
-    for module in (agent_change, agent_exec, agent_facts, agent_freeze):
-        monkeypatch.setattr(module, "connect", lambda *_: Session(cli.machine))
+    monkeypatch.setattr(agent_login, "connect", lambda *_: Session(cli.machine))
     return cli
 
 
@@ -337,8 +336,17 @@ def test_a_shell_completes(tmp_path: Path, line: str, offered: set[str]) -> None
     assert {each.strip() for each in told.splitlines()} - {""} == offered
 
 
+def test_verbose(real: RealAgent, cli: Cli) -> None:
+    assert real.path
+    said = "vmconnect: web01: by the guest agent, as root\n"
+    assert cli("exec", "-v", "web01", "echo", "up") == ("up\n", said)
+    assert cli("time", "-v", "web01")[1] == said
+    assert cli("time", "web01")[1] == ""
+    assert cli("interfaces", "-v", "web01")[1] == said
+
+
 def test_it_starts_without_ssh() -> None:
-    modules = "agent, agent_change, agent_exec, agent_facts, agent_freeze"
+    modules = "agent, agent_change, agent_exec, agent_facts, agent_freeze, agent_login"
     code = f"import sys; from vmconnect.cli import {modules}; assert 'paramiko' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

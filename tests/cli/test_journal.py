@@ -49,6 +49,11 @@ def test_the_table(journal: JournalFile, capsys: pytest.CaptureFixture[str]) -> 
         entry("guest.put", sudo_user="root", user="root", details={"local": "a", "remote": "/b"}),
         entry("power.off", error="DeadlineError", message="no answer", details={"x": [1]}),
         entry("media.insert", details={"image": "a.iso", "force": True}),
+        entry(
+            "guest.copy",
+            details={"source": "web01", "from": "/a", "target": "web02", "to": "/b"},
+        ),
+        entry("guest.start_job", details={"program": "make", "arguments": 1, "job": "k3f9qa2w"}),
     ):
         journal.append(each)
     rows = [line[21:].split(None, 3) for line in shown(capsys)]
@@ -60,6 +65,8 @@ def test_the_table(journal: JournalFile, capsys: pytest.CaptureFixture[str]) -> 
         "root web01 guest.put ok - a, in the guest /b",
         "- web01 power.off DeadlineError - no answer",
         "- web01 media.insert ok - image a.iso, force true",
+        "- web01 guest.copy ok - web01:/a to web02:/b",
+        "- web01 guest.start_job ok - make …, job k3f9qa2w",
     ]
 
 

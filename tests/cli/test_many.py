@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -19,6 +20,7 @@ from typing import Self
 import pytest
 
 from tests.direct.ssh_servers import SshServers, ssh_servers
+from tests.hypervisor.rest_servers import CloudHypervisorModel, serving
 from tests.openssh import new_key
 from vmconnect.cli import exec as exec_one
 from vmconnect.cli import exec_many, run
@@ -142,6 +144,70 @@ def test_lines_have_their_machine_before_them(servers: SshServers) -> None:
     assert table[-1].startswith("4 machines: 4 ok, in ")
 
 
+def test_all_there_are(
+    servers: SshServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMCONNECT_HYPERVISORS", str(tmp_path))
+    with contextlib.ExitStack() as stack:
+        for name, state in (*((each, "Running") for each in servers.names), ("idle", "Shutdown")):
+            socket = f"{servers.directory}/{name}.vsock"
+            model = CloudHypervisorModel({"payload": {}, "vsock": {"cid": 3, "socket": socket}})
+            model.state = state
+            stack.enter_context(serving(model, tmp_path / f"{name}.ch"))
+        code, out, err = vmconnect(servers, "exec", "--all", "--", "hostname")
+        without = ["exec", "--all", "--except", "vm000[12]", "--except", "idle"]
+        _, some, told = vmconnect(servers, *without, "--", "hostname")
+    assert code == 0, err
+    assert sorted(out) == [f"{name} | {os.uname().nodename}" for name in servers.names]
+    rows = [line.split()[:2] for line in err[-COUNT - 1 : -1]]
+    assert rows == [[name, "ok"] for name in servers.names]
+    assert re.fullmatch(r"4 machines: 4 ok, in .* s; 1 skipped, off or with no vsock", err[-1]), (
+        err[-1]
+    )
+    assert sorted(line.partition(" |")[0] for line in some) == ["vm0003", "vm0004"]
+    assert "skipped" not in told[-1]
+
+
+def test_on_how_many_at_once(tmp_path: Path) -> None:
+    count, at_once = 40, 32
+    room = tmp_path / "under-way"
+    room.mkdir()
+    seen: set[str] = set()
+
+    def begun(number: int) -> list[str]:
+        """Wait until so many have begun, and return those that are under way then."""
+        deadline = Deadline(WAIT)
+        while True:
+            now = [each.name for each in room.iterdir()]
+            seen.update(now)
+            if len(seen) >= number:
+                return now
+            deadline.check(f"waiting for {number} to begin, after {len(seen)}")
+            time.sleep(0.02)
+
+    # Each goes on until its directory is removed.
+    script = f"mkdir {room}/$$; while [ -e {room}/$$ ]; do sleep 0.1; done"
+    with tempfile.TemporaryDirectory(prefix="vmc-") as name, ssh_servers(Path(name), count) as all_:
+        targets = [word for each in all_.names for word in ("-m", all_.target(each))]
+        words = command(all_, "exec", *targets, "--", "sh", "-c", script)
+        with subprocess.Popen(words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+            try:
+                under_way = begun(at_once)
+                for number in range(at_once + 1, count + 1):
+                    assert len(under_way) == at_once
+                    (room / under_way[0]).rmdir()
+                    under_way = begun(number)
+                assert len(under_way) == at_once
+                for each in under_way:
+                    (room / each).rmdir()
+                assert process.stderr is not None
+                said = process.stderr.read().decode()
+                assert process.wait(WAIT) == 0, said
+            finally:
+                process.kill()
+    assert "40 machines: 40 ok" in said
+
+
 def test_what_comes_of_it_is_the_exit_code(servers: SshServers) -> None:
     first = servers.target("vm0001")
     some = ["-m", "@all", "--except", servers.target("vm0004"), "--", "sh", "-c"]
@@ -226,6 +292,76 @@ def test_a_script_on_one_is_as_if_it_ran_here(servers: SshServers, tmp_path: Pat
     assert (code, out, err) == (9, ["first 2", "second"], ["oh"])
     code, out, _ = vmconnect(servers, "run", "--json", str(script), one, stdin="first\n")
     assert (code, json.loads(out[0])["stdout"]) == (9, "first 0\n")
+
+
+# Writes down what it has started, and waits for it.
+STARTER = """
+sleep 1000 & one=$!
+setsid sleep 1000 & two=$!
+echo $$ $one $two >{room}/pids.new
+mv {room}/pids.new {room}/pids
+wait
+"""
+
+
+def started_by(room: Path) -> list[Path]:
+    """Wait for what STARTER has started, and return where it is in /proc."""
+    deadline = Deadline(WAIT)
+    while not (room / "pids").exists():
+        deadline.check("waiting for the script")
+        time.sleep(0.01)
+    return [Path("/proc", pid) for pid in (room / "pids").read_text().split()]
+
+
+def await_end(processes: list[Path]) -> None:
+    deadline = Deadline(WAIT)
+    while left := [each for each in processes if each.exists()]:
+        deadline.check(f"waiting for {left} to end")
+        time.sleep(0.02)
+
+
+def test_ctrl_c_ends_what_a_script_on_one_has_started(servers: SshServers, tmp_path: Path) -> None:
+    script = tmp_path / "start.sh"
+    script.write_text(STARTER.format(room=tmp_path))
+    words = command(servers, "run", "-n", str(script), servers.target("vm0001"))
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+        processes = started_by(tmp_path)
+        assert all(each.exists() for each in processes)
+        try:
+            # The first asks the script to end; what it has left behind, a shell made ignore it.
+            process.send_signal(signal.SIGINT)
+            await_end(processes[:1])
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=WAIT)
+        finally:
+            process.kill()
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said
+    await_end(processes)
+
+
+def test_a_time_out_ends_what_a_script_on_one_has_started(
+    servers: SshServers, tmp_path: Path
+) -> None:
+    script = tmp_path / "start.sh"
+    script.write_text(STARTER.format(room=tmp_path))
+    words = ["--timeout", "2", str(script), servers.target("vm0001")]
+    code, out, err = vmconnect(servers, "run", *words)
+    assert (code, out, len(err)) == (255, [], 1)
+    assert "timed out" in err[0]
+    processes = started_by(tmp_path)
+    assert len(processes) == 3
+    await_end(processes)
+
+
+@pytest.mark.parametrize("words", [["run", "--help"], ["exec", "--all", "--help"]])
+def test_what_a_time_out_does_is_told(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vmconnect", *words], capture_output=True, text=True, check=True
+    )
+    text = " ".join(done.stdout.split())
+    assert "and all that it has started, after that long" in text
+    assert "hang up" not in text
 
 
 def test_a_script_on_many(servers: SshServers, tmp_path: Path) -> None:

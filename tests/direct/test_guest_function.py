@@ -20,6 +20,7 @@ from vmconnect.demo import DemoMachine
 from vmconnect.direct import GuestFunction, Result, in_guest
 from vmconnect.direct.pump import Sink
 from vmconnect.errors import GuestError, GuestPythonError, UnsupportedError
+from vmconnect.operation import Operation
 
 LIMIT = 3
 
@@ -35,6 +36,7 @@ class Here:
         stdout: Sink | None = None,
         stderr: Sink | None = None,
         timeout: Deadline | float | None = None,
+        operation: Operation | None = None,
     ) -> Result:
         assert isinstance(stdin, bytes)
         words = [sys.executable if argv[0] == "python3" else argv[0], *argv[1:]]
@@ -63,6 +65,7 @@ class Played:
         stdout: Sink | None = None,
         stderr: Sink | None = None,
         timeout: Deadline | float | None = None,
+        operation: Operation | None = None,
     ) -> Result:
         assert stdout is not None
         stdout(self.answer)

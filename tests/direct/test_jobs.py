@@ -250,3 +250,20 @@ def test_jobs_are_ended_and_forgotten(rig: Rig, demo_machine: DemoMachine) -> No
     assert (code, err) == (1, f"vmconnect: the job {job} does not run\n".encode())
     assert rig.run("jobs", "forget", "-u", "guest", "--ended", name) == (0, b"", b"")
     assert rig.run("jobs", "list", "-u", "guest", "--json", name) == (0, b"[]\n", b"")
+
+
+def test_there_are_no_more_than_so_many(guest: Guest) -> None:
+    place = "/root/.local/state/vmconnect/jobs"
+    there = len(guest.jobs().list())
+    make = f"for n in $(seq {there + 1} 255); do mkdir {place}/filler$n; done"
+    try:
+        assert guest.run(f"mkdir -p {place}; {make}").ok
+        last = guest.jobs().start(["true"])
+        last.wait(WAIT)
+        with pytest.raises(GuestError, match="there are too many jobs") as caught:
+            guest.jobs().start(["true"])
+        assert caught.value.hint == "vmconnect jobs forget --ended"
+        last.forget()
+        guest.jobs().start(["true"]).wait(WAIT)
+    finally:
+        guest.run(f"rm -rf {place}/filler*")

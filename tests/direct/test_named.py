@@ -20,7 +20,7 @@ from vmconnect.demo import DemoMachine
 from vmconnect.direct import Guest
 from vmconnect.direct.control import Control
 from vmconnect.direct.named import NamedSession
-from vmconnect.errors import DeadlineError, StateError, TargetError
+from vmconnect.errors import DeadlineError, GuestError, StateError, TargetError
 
 pytestmark = pytest.mark.guest
 
@@ -311,3 +311,22 @@ def test_the_command_line(demo_machine: DemoMachine) -> None:
         assert (code, err) == (255, b"vmconnect: --python goes with --session\n")
     finally:
         rig.stop()
+
+
+def test_there_are_no_more_than_so_many(guest: Guest) -> None:
+    place = "/root/.local/state/vmconnect/sessions"
+    there = len(guest.named_sessions())
+    one = f"d={place}/filler$n; mkdir $d; echo shell >$d/kind"
+    make = f"for n in $(seq {there + 1} 63); do {one}; done"
+    try:
+        assert guest.run(f"mkdir -p {place}; {make}").ok
+        with guest.named("last") as last:
+            assert last.run("true").ok
+            with pytest.raises(GuestError, match="there are too many sessions") as caught:
+                guest.named("more").run("true")
+            assert caught.value.hint == "close some"
+            assert last.run("true").ok
+        with guest.named("more") as more:
+            assert more.run("true").ok
+    finally:
+        guest.run(f"rm -rf {place}/filler*")

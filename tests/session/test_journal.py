@@ -219,6 +219,100 @@ def test_what_is_run_and_copied_is_noted_and_no_contents(
 
 
 @pytest.mark.guest
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_command_is_noted_once_as_what_it_is(
+    demo_machine: DemoMachine, noted: Noted, tmp_path: Path, whole: bool
+) -> None:
+    set_for_good(f"[journal]\narguments = {str(whole).lower()}\n")
+    script = tmp_path / "ask.sh"
+    script.write_text("exit 4\n")
+    with connect(demo_machine.name) as session:
+        guest = session.guest(timeout=60)
+        noted()
+        job = guest.jobs().start(["sh", "-c", "cat; sleep 0.3"], stdin=b"abc")
+        assert job.result(60).stdout == b"abc"
+        assert not guest.jobs().get(job.name).signal("INT")
+        job.kill()
+        job.forget()
+        assert guest.jobs().list() == []
+        jobs = noted()
+        with guest.named("noted") as named:
+            named.run(["sh", "-c", "cat; exit 3"], stdin=b"abcd")
+            named.run("A=s3cret; echo $A", stdout=lambda _: None)
+            assert named.status() is not None
+        named_calls = noted()
+        guest.script(script, ["-x"])
+        guest.call("def main(): return 1")
+        guest.info()
+        others = noted()
+    assert kinds(jobs) == [
+        "guest.start_job",
+        "guest.signal_job",
+        "guest.kill_job",
+        "guest.forget_job",
+    ]
+    assert all(each.details["job"] == job.name for each in jobs)
+    assert (jobs[0].sent, jobs[0].received) == (3, 0)
+    assert kinds(named_calls) == ["guest.session_run"] * 2 + ["guest.session_close"]
+    assert all(each.details["session"] == "noted" for each in named_calls)
+    first, second, _ = named_calls
+    assert (first.sent, first.received, second.sent, second.received) == (4, 4, 0, 7)
+    assert [each.details.get("exit_code") for each in named_calls] == [3, 0, None]
+    assert kinds(others) == ["guest.script", "guest.call"]
+    assert others[0].details["exit_code"] == 4
+    assert others[1].details["function"] == "main"
+    words = [each.details.get("argv") for each in (jobs[0], first, second, others[0])]
+    if whole:
+        assert words == [
+            ["sh", "-c", "cat; sleep 0.3"],
+            ["sh", "-c", "cat; exit 3"],
+            ["sh", "-c", "A=s3cret; echo $A"],
+            ["ask.sh", "-x"],
+        ]
+    else:
+        assert words == [None] * 4
+        assert b"s3cret" not in JournalFile().path.read_bytes()
+        assert jobs[0].details == {"program": "sh", "arguments": 2, "job": job.name}
+
+
+@pytest.mark.guest
+def test_what_fails_is_noted_as_that(demo_machine: DemoMachine, noted: Noted) -> None:
+    with connect(demo_machine.name) as session:
+        guest = session.guest(timeout=60)
+        noted()
+        job = guest.jobs().start(["sleep", "100"])
+        with pytest.raises(VmconnectError):
+            job.forget()
+        job.kill()
+        with guest.named("noted") as named, pytest.raises(VmconnectError):
+            named.run("exit 3")
+    assert kinds(noted())[:5] == [
+        "guest.start_job",
+        "guest.forget_job: StateError",
+        "guest.kill_job",
+        "guest.session_run: StateError",
+        "guest.session_close",
+    ]
+
+
+@pytest.mark.guest
+def test_a_copy_between_two_guests_is_noted_for_both(
+    demo_machine: DemoMachine, noted: Noted
+) -> None:
+    with connect(demo_machine.name) as session, connect(demo_machine.name) as another:
+        source, target = session.guest(timeout=60), another.guest(timeout=60)
+        source.run("echo >/tmp/noted")
+        target.machine = "web02"  # It is the same one, under two names.
+        noted()
+        source.copy(source, "/tmp/noted", target, "/tmp/noted2")
+        entries = noted()
+    assert kinds(entries) == ["guest.copy", "guest.copy"]
+    ends = {"source": demo_machine.name, "from": "/tmp/noted", "target": "web02"}
+    assert [each.details for each in entries] == [{**ends, "to": "/tmp/noted2"}] * 2
+    assert {(each.sent, each.received) for each in entries} == {(1, None), (None, 1)}
+
+
+@pytest.mark.guest
 def test_a_login_that_is_refused_is_noted(demo_machine: DemoMachine, noted: Noted) -> None:
     with connect(demo_machine.name) as session, pytest.raises(AuthenticationError):
         session.guest(user="nobody", timeout=60)

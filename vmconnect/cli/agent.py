@@ -42,6 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         sub = actions.add_parser(action, help=summary, description=summary)
         sub.add_argument("target", metavar="TARGET", help="the machine")
         sub.add_argument("--json", action="store_true", help="print JSON")
+        sub.add_argument(
+            "-v", dest="verbose", action="store_true", help="say as whom, and how, we came in"
+        )
         if seconds is not None:
             add_timeout(sub, seconds)
         subs[action] = sub

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vmconnect.cli.agent_login import agent_of
 from vmconnect.cli.password_options import given_password
 from vmconnect.cli.voice import printable
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ResourceError
-from vmconnect.session import ask_secret, connect
+from vmconnect.session import ask_secret
 
 __all__ = ["run_keys", "run_set_password", "run_shutdown", "run_suspend", "run_time"]
 
@@ -24,13 +25,13 @@ def run_time(arguments: argparse.Namespace) -> int:
     """Set the guest's clock if it is to be, print it, and return the exit code."""
     deadline = Deadline(arguments.timeout)
     wanted = _wanted_time(arguments.set)
-    with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
+    with agent_of(arguments, deadline) as agent:
         if arguments.set == "now":
             agent.set_time(time.time(), deadline)
         elif arguments.set is not None:
             agent.set_time(wanted, deadline)
         here, there = time.time(), agent.time(deadline)
-        machine = session.machine.name
+        machine = agent.machine
     if arguments.json:
         told = {"machine": machine, "time": there, "ahead_s": round(there - here, 3)}
         print(json.dumps(told))  # noqa: T201
@@ -51,9 +52,9 @@ def run_set_password(arguments: argparse.Namespace) -> int:
     if password is None:
         raise ResourceError("there is no password to set", hint="use --password-file")
     deadline = Deadline(arguments.timeout)
-    with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
+    with agent_of(arguments, deadline) as agent:
         agent.set_password(arguments.user, password, crypted=arguments.crypted, timeout=deadline)
-        _tell(arguments, machine=session.machine.name, user=arguments.user)
+        _tell(arguments, machine=agent.machine, user=arguments.user)
     return 0
 
 
@@ -63,14 +64,14 @@ def run_keys(arguments: argparse.Namespace) -> int:
     user, add, remove = arguments.user, arguments.add, arguments.remove
     added = _key_lines(add) if add else []
     removed = _key_lines(remove) if remove else []
-    with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
+    with agent_of(arguments, deadline) as agent:
         if removed:
             agent.remove_authorized_keys(user, removed, deadline)
         if added:
             agent.add_authorized_keys(user, added, deadline)
         changed = bool(added or removed)
         keys = () if changed and not arguments.json else agent.authorized_keys(user, deadline)
-        _tell(arguments, machine=session.machine.name, user=user, keys=list(keys))
+        _tell(arguments, machine=agent.machine, user=user, keys=list(keys))
     if not arguments.json:
         for key in keys:
             print(printable(key))  # noqa: T201
@@ -80,18 +81,18 @@ def run_keys(arguments: argparse.Namespace) -> int:
 def run_shutdown(arguments: argparse.Namespace) -> int:
     """Tell the guest to shut down and return the exit code."""
     deadline = Deadline(arguments.timeout)
-    with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
+    with agent_of(arguments, deadline) as agent:
         agent.shut_down(arguments.mode)
-        _tell(arguments, machine=session.machine.name, mode=arguments.mode)
+        _tell(arguments, machine=agent.machine, mode=arguments.mode)
     return 0
 
 
 def run_suspend(arguments: argparse.Namespace) -> int:
     """Tell the guest to suspend and return the exit code."""
     deadline = Deadline(arguments.timeout)
-    with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
+    with agent_of(arguments, deadline) as agent:
         agent.suspend(arguments.mode)
-        _tell(arguments, machine=session.machine.name, mode=arguments.mode)
+        _tell(arguments, machine=agent.machine, mode=arguments.mode)
     return 0
 
 

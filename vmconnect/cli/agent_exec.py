@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+from vmconnect.cli.agent_login import agent_of
 from vmconnect.cli.command_result import FAILED, as_json, exit_code
 from vmconnect.cli.environment import environment
 from vmconnect.cli.standard import OwnStandard
@@ -15,7 +16,6 @@ from vmconnect.cli.voice import printable, say
 from vmconnect.deadline import Deadline
 from vmconnect.direct.agent import PowerShellResult
 from vmconnect.errors import ResourceError, VmconnectError
-from vmconnect.session import connect
 
 __all__ = ["run_exec", "run_powershell"]
 
@@ -35,7 +35,7 @@ def run_exec(arguments: argparse.Namespace) -> int:
 def _exec(arguments: argparse.Namespace) -> int:
     variables = environment(arguments.env, ()) or None
     standard, deadline = OwnStandard(), Deadline(_REACHING_SECONDS)
-    with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
+    with agent_of(arguments, deadline) as agent:
         result = agent.run(
             arguments.argv,
             stdin=None if arguments.no_stdin or _is_terminal() else standard.input(),
@@ -45,7 +45,7 @@ def _exec(arguments: argparse.Namespace) -> int:
             cwd=arguments.cwd,
             timeout=arguments.timeout,
         )
-        machine = session.machine.name
+        machine = agent.machine
     if arguments.json:
         standard.output(json.dumps(as_json(machine, result)).encode() + b"\n")
     elif result.signal:
@@ -61,7 +61,7 @@ def run_powershell(arguments: argparse.Namespace) -> int:
         if len(data) > _MOST_SCRIPT_BYTES:
             raise ResourceError(f"a script of more than {_MOST_SCRIPT_BYTES >> 20} MiB")
         script = data.decode("utf-8", "replace")
-    with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
+    with agent_of(arguments, deadline) as agent:
         result = agent.powershell(script, depth=arguments.depth, timeout=deadline)
     if arguments.json:
         print(json.dumps(_objects_as_json(result), indent=2))  # noqa: T201

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Any, TypeVar
 
+from vmconnect.cli.agent_login import agent_of
 from vmconnect.cli.quantity import amount
 from vmconnect.cli.table import print_table
 from vmconnect.cli.voice import printable
@@ -18,7 +19,6 @@ from vmconnect.deadline import Deadline
 from vmconnect.direct.agent import FileSystem, GuestAgent, Interface, Processor, TimeZone
 from vmconnect.direct.agent.versions import SINCE
 from vmconnect.errors import GuestError, UnsupportedError
-from vmconnect.session import connect
 
 __all__ = ["run_info", "run_interfaces"]
 
@@ -31,9 +31,9 @@ _LINE = 70
 def run_info(arguments: argparse.Namespace) -> int:
     """Print all that the agent tells, and return the exit code."""
     deadline = Deadline(arguments.timeout)
-    with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
+    with agent_of(arguments, deadline) as agent:
         facts = _facts(agent, deadline)
-        machine = session.machine.name
+        machine = agent.machine
     if arguments.json:
         print(json.dumps({"machine": machine, **facts}, indent=2, default=_as_json))  # noqa: T201
     else:
@@ -45,7 +45,7 @@ def run_info(arguments: argparse.Namespace) -> int:
 def run_interfaces(arguments: argparse.Namespace) -> int:
     """Print the network interfaces, and return the exit code."""
     deadline = Deadline(arguments.timeout)
-    with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
+    with agent_of(arguments, deadline) as agent:
         interfaces = agent.interfaces(deadline)
     if arguments.json:
         print(json.dumps(interfaces, indent=2, default=_as_json))  # noqa: T201

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from vmconnect.cli.agent_login import agent_of
 from vmconnect.cli.voice import say
 from vmconnect.deadline import Deadline
 from vmconnect.errors import ResourceError
-from vmconnect.session import connect
 
 __all__ = ["run_freeze", "run_thaw"]
 
@@ -27,10 +27,9 @@ def run_freeze(arguments: argparse.Namespace) -> int:
     deadline = Deadline(arguments.timeout)
     with (
         _ending_in_order(),
-        connect(arguments.target, deadline) as session,
-        session.agent(deadline) as agent,
+        agent_of(arguments, deadline) as agent,
     ):
-        machine = session.machine.name
+        machine = agent.machine
         if not arguments.argv:
             count = agent.freeze(arguments.mount, deadline)
             _tell(arguments, machine, count, "frozen")
@@ -49,8 +48,8 @@ def run_freeze(arguments: argparse.Namespace) -> int:
 def run_thaw(arguments: argparse.Namespace) -> int:
     """Thaw, and return the exit code."""
     deadline = Deadline(arguments.timeout)
-    with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
-        _tell(arguments, session.machine.name, agent.thaw(deadline), "thawed")
+    with agent_of(arguments, deadline) as agent:
+        _tell(arguments, agent.machine, agent.thaw(deadline), "thawed")
     return 0
 
 

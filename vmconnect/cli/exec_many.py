@@ -24,7 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
     add_surroundings(parser)
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, help="hang up on a command after that long"
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        help="end a command, and all that it has started, after that long",
     )
     parser.add_argument("argv", metavar="COMMAND", nargs="+", help="the command and its arguments")
 

@@ -161,6 +161,10 @@ _SAYINGS: tuple[tuple[tuple[str, ...], Callable[..., str]], ...] = (
     (("exit_code",), lambda code: f"exit code {_plain(code)}" if code else ""),
     (("signal",), lambda name: f"ended by SIG{name}"),
     (("local", "remote"), lambda local, remote: f"{local}, in the guest {remote}"),
+    (
+        ("source", "from", "target", "to"),
+        lambda source, path, target, place: f"{source}:{path} to {target}:{place}",
+    ),
     (("user", "method"), lambda user, method: f"as {user} by {method}"),
     (("login",), lambda name: f"login {name}"),
     (("encrypted",), lambda encrypted: "encrypted" if encrypted else ""),

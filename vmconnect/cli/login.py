@@ -15,7 +15,7 @@ from vmconnect.session import Session, connect
 if TYPE_CHECKING:
     from vmconnect.direct import Guest
 
-__all__ = ["add_login_options", "login_seconds", "open_guest"]
+__all__ = ["add_login_options", "arrival", "login_seconds", "open_guest"]
 
 _LOGIN_SECONDS = 30.0
 
@@ -78,5 +78,16 @@ def open_guest(arguments: argparse.Namespace) -> tuple[Session, Guest]:
         session.close()
         raise
     if arguments.verbose:
-        say(f"{session.machine.name}: logged in as {guest.login.user} by {guest.method}")
+        say(arrival(session.machine.name, guest, arguments))
     return session, guest
+
+
+def arrival(machine: str, guest: Guest, arguments: argparse.Namespace) -> str:
+    """Return as whom we came in, and how; and as whom commands run, where that is another."""
+    text = f"{machine}: logged in as {guest.login.user} by {guest.method}"
+    user = getattr(arguments, "as_user", None)
+    if user is None or user == guest.login.user:
+        return text
+    from vmconnect.direct.command import ways_to_user
+
+    return f"{text}; commands run as {user}, by {ways_to_user(guest.login.user)}"

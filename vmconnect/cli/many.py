@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
-from vmconnect.cli.login import login_seconds
+from vmconnect.cli.login import arrival, login_seconds
 from vmconnect.cli.outputs import Grouped, JsonLines, Output, Prefixed
 from vmconnect.cli.password_options import given_password
 from vmconnect.cli.questions import Questions
@@ -158,8 +158,7 @@ def _fleet(
         )
 
     def tell(label: str, guest: Guest) -> None:
-        text = f"{label}: logged in as {guest.login.user} by {guest.method}"
-        screen.write(2, line(text).encode())
+        screen.write(2, line(arrival(label, guest, arguments)).encode())
 
     return Fleet(
         chosen,

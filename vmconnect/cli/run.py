@@ -42,7 +42,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-n", dest="no_stdin", action="store_true", help="give it no input")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, help="hang up on it after that long"
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        help="end it, and all that it has started, after that long",
     )
     parser.add_argument(
         "--argument", dest="argv", action="append", default=[], help=argparse.SUPPRESS

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vmconnect.errors import GuestError, UnsupportedError
 
-__all__ = ["Command", "Preface", "Words", "script", "words_of"]
+__all__ = ["Command", "Preface", "Words", "script", "ways_to_user", "words_of"]
 
 Words = str | Sequence[str]
 """A command: its words, or the text of a shell script."""
@@ -157,6 +157,11 @@ def _user_stage(user: str, mark: str) -> bytes:
         "fi",
     ]
     return "; ".join(parts).replace("then; ", "then ").encode() + b"\n"
+
+
+def ways_to_user(login_user: str) -> str:
+    """Return by what of the guest's a command becomes another user, as far as can be known here."""
+    return "runuser or su" if login_user == "root" else "sudo or doas"
 
 
 def _tell(mark: str, verdict: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmconnect.deadline import Deadline
-from vmconnect.operation import Operations
+from vmconnect.errors import UnsupportedError
+from vmconnect.operation import Operation, Operations
 from vmconnect.progress import Progress
 
 if TYPE_CHECKING:  # What is needed for copies alone.
@@ -23,6 +25,7 @@ __all__ = ["GuestFiles"]
 class GuestFiles(ABC):
     """Copying into a guest, out of it, and to another (`vmconnect.direct.copy`)."""
 
+    machine: str
     operations: Operations
 
     @abstractmethod
@@ -116,15 +119,16 @@ class GuestFiles(ABC):
     ) -> Copied:
         """Copy from one guest to another, one of which is this one; None is this host.
 
-        All else is as `put` has it.
+        All else is as `put` has it. A copy between two guests is told of by both.
         """
         from vmconnect.direct.copy import Copier
 
         deadline = Deadline.of(timeout)
         many = [paths] if isinstance(paths, Path | str) else [*paths]
-        what, *ends = _names(source, target)
-        told = dict(zip(ends, (", ".join(map(str, many)), str(destination)), strict=True))
-        with self.operations.doing(what, **told) as operation:
+        operations = _operations(source, ", ".join(map(str, many)), target, str(destination))
+        with contextlib.ExitStack() as stack:
+            for guest, operation in operations:
+                stack.enter_context(guest.operations.during(operation))
             copier = Copier(
                 source._place(deadline) if source else None,
                 target._place(deadline) if target else None,
@@ -133,15 +137,29 @@ class GuestFiles(ABC):
                 on_failure=on_failure,
             )
             copied = copier.copy([*map(os.fsencode, many)], os.fsencode(destination), deadline)
-            operation.sent = copied.size if target else None
-            operation.received = copied.size if source else None
+            for guest, operation in operations:
+                operation.sent = copied.size if guest is target else None
+                operation.received = copied.size if guest is source else None
             if copied.failures and on_failure is None:
                 raise copied.error
             return copied
 
 
-def _names(source: GuestFiles | None, target: GuestFiles | None) -> tuple[str, str, str]:
-    """Return what a copy is called, and what its two ends are."""
-    if source and target:
-        return "copy", "from", "to"
-    return ("get", "remote", "local") if source else ("put", "local", "remote")
+def _operations(
+    source: GuestFiles | None, paths: str, target: GuestFiles | None, destination: str
+) -> list[tuple[GuestFiles, Operation]]:
+    """Return what each of the guests is to tell of a copy."""
+    if source is None or target is None:
+        if target is not None:
+            return [(target, Operation("put", {"local": paths, "remote": destination}))]
+        if source is not None:
+            return [(source, Operation("get", {"remote": paths, "local": destination}))]
+        raise UnsupportedError("neither end of the copy is a guest")
+    ends = {
+        "source": source.machine,
+        "from": paths,
+        "target": target.machine,
+        "to": destination,
+    }
+    guests = [source] if source is target else [source, target]
+    return [(guest, Operation("copy", dict(ends))) for guest in guests]

@@ -34,6 +34,7 @@ from vmconnect.errors import (
     GuestError,
     VmconnectError,
 )
+from vmconnect.operation import Operation
 from vmconnect.retry import Heartbeat, Retry
 from vmconnect.secret import Secret
 from vmconnect.streams import Stream
@@ -160,6 +161,7 @@ class Guest(GuestFiles, Channel):
         timeout: Deadline | float | None = None,
         on_start: Callable[[Control], object] | None = None,
         control: Callable[[str, Reach], Control] = Control,
+        operation: Operation | None = None,
     ) -> Result:
         """Run a command in the guest, and return what it gave.
 
@@ -173,7 +175,8 @@ class Guest(GuestFiles, Channel):
         256 MiB. A command that is not found gives exit code 127, one that cannot be executed
         126, as the guest's shell says. ``on_start`` is called just before the command is sent,
         with a `Control` of it, for any thread, made by ``control``. What fails before has not
-        reached the guest.
+        reached the guest. ``operation`` is what it is told of as, to the journal for instance: by
+        default as a ``run`` of the command.
 
         While the channel is lost it waits, for as long as ``timeout`` allows, and a minute
         without one. Raises CommandLostError when the guest goes away meanwhile, DeadlineError
@@ -182,7 +185,8 @@ class Guest(GuestFiles, Channel):
         started are ended first, with SIGKILL if need be.
         """
         prepared = self._prepared(command, env, cwd, user)
-        with self.operations.doing("run", argv=prepared.argv) as operation:
+        operation = operation or Operation("run", {"argv": prepared.argv})
+        with self.operations.during(operation):
             count = ByteCount(operation)
             deadline = Deadline.of(timeout)
             process = self._start(prepared, deadline, on_start, control)
@@ -370,7 +374,9 @@ class Guest(GuestFiles, Channel):
             if len(said) < FACTS_BYTES:
                 said.extend(data)
 
-        result = self.run(["sh", "-c", FACTS_SCRIPT], stdout=take, timeout=timeout)
+        result = self.run(
+            ["sh", "-c", FACTS_SCRIPT], stdout=take, timeout=timeout, operation=Operation()
+        )
         if not result.ok:
             raise GuestError("it cannot tell what it is: it has no sh", machine=self.machine)
         return parse_facts(bytes(said))

@@ -29,6 +29,7 @@ from vmconnect.direct.python_start import reading_call
 from vmconnect.direct.result import Result
 from vmconnect.direct.runner import Runner
 from vmconnect.errors import GuestError, GuestPythonError, UnsupportedError
+from vmconnect.operation import Operation
 
 __all__ = ["GuestFunction", "in_guest"]
 
@@ -95,7 +96,14 @@ class GuestFunction:
             kept.extend(more)
 
         argv = [self.python, "-c", reading_call(len(data))]
-        result = guest.run(argv, stdin=data, stdout=keep, stderr=self.printed, timeout=self.timeout)
+        result = guest.run(
+            argv,
+            stdin=data,
+            stdout=keep,
+            stderr=self.printed,
+            timeout=self.timeout,
+            operation=Operation("call", {"function": self.name}),
+        )
         return self._answer(result, bytes(kept))
 
     def _answer(self, result: Result, data: bytes) -> Any:

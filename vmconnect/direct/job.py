@@ -9,15 +9,18 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from vmconnect.deadline import Deadline
+from vmconnect.direct.byte_count import ByteCount
 from vmconnect.direct.command import Words, script, words_of
 from vmconnect.direct.control import signal_name
 from vmconnect.direct.job_status import JOB_NAME, JobStatus, shown, statuses
 from vmconnect.direct.pump import Sink, keeping
 from vmconnect.direct.result import Result
 from vmconnect.errors import DeadlineError, GuestError, StateError, TargetError
+from vmconnect.operation import Operation
 
 if TYPE_CHECKING:
     from vmconnect.direct.guest import Guest
@@ -61,20 +64,21 @@ class Jobs:
         argv = words_of(command)
         seconds = 0 if timeout is None else max(1, min(round(timeout), _MOST_SECONDS))
         name = "".join(secrets.choice(_LETTERS) for _ in range(8))
-        self._run(
-            "start",
-            name,
-            str(max(1, kept_bytes // _BLOCK_BYTES)),
-            str(seconds),
-            "0" if stdin is None else "1",
-            script("supervisor.sh"),
-            script("sweep.sh"),
-            shown(argv),
-            *argv,
-            env=env,
-            cwd=cwd,
-            stdin=stdin,
-        )
+        with self.guest.operations.doing("start_job", argv=argv, job=name) as operation:
+            self._run(
+                "start",
+                name,
+                str(max(1, kept_bytes // _BLOCK_BYTES)),
+                str(seconds),
+                "0" if stdin is None else "1",
+                script("supervisor.sh"),
+                script("sweep.sh"),
+                shown(argv),
+                *argv,
+                env=env,
+                cwd=cwd,
+                stdin=ByteCount(operation).sending(stdin),
+            )
         return Job(self, name)
 
     def list(self) -> list[JobStatus]:
@@ -108,6 +112,7 @@ class Jobs:
             stdout=stdout,
             stderr=stderr,
             timeout=None if stdin is not None else _ANSWER_SECONDS,
+            operation=Operation(),
         )
         if result.exit_code in {0, _RUNNING}:
             return result
@@ -200,20 +205,23 @@ class Job:
 
     def signal(self, name: str) -> bool:
         """Send it a signal, such as ``"INT"``; whether it was there to get it."""
-        return self._sweep("main", signal_name(name)) == 0
+        with self._operation("signal_job", signal_sent=signal_name(name)):
+            return self._sweep("main", signal_name(name)) == 0
 
     def kill(self) -> None:
         """End it and all that it has started, with SIGTERM first."""
-        if self._sweep("end", "TERM") not in {0, 1}:
-            raise GuestError(f"the job {self.name} cannot be ended", machine=self._machine)
+        with self._operation("kill_job"):
+            if self._sweep("end", "TERM") not in {0, 1}:
+                raise GuestError(f"the job {self.name} cannot be ended", machine=self._machine)
 
     def forget(self) -> None:
         """Remove all that is kept of it; raises StateError while it runs."""
-        result = self._jobs._run("forget", self.name)
-        if result.exit_code == _RUNNING:
-            raise StateError(
-                f"the job {self.name} runs", machine=self._machine, hint="kill it first"
-            )
+        with self._operation("forget_job"):
+            result = self._jobs._run("forget", self.name)
+            if result.exit_code == _RUNNING:
+                raise StateError(
+                    f"the job {self.name} runs", machine=self._machine, hint="kill it first"
+                )
 
     @property
     def _machine(self) -> str:
@@ -225,7 +233,11 @@ class Job:
             ["sh", "-c", script("sweep.sh"), "vmconnect", f"job.{self.name}.", what, name],
             user=self._jobs.user,
             timeout=_ANSWER_SECONDS,
+            operation=Operation(),
         ).exit_code
+
+    def _operation(self, name: str, **details: str) -> AbstractContextManager[Operation]:
+        return self._jobs.guest.operations.doing(name, job=self.name, **details)
 
     def _pause(self, attempt: int, deadline: Deadline) -> int:
         pause = _POLL_SECONDS[min(attempt, len(_POLL_SECONDS) - 1)]

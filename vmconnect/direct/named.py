@@ -13,15 +13,17 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from vmconnect.deadline import Deadline
+from vmconnect.direct.byte_count import ByteCount
 from vmconnect.direct.command import Words, script
 from vmconnect.direct.control import Control, Reach, signal_name
 from vmconnect.direct.named_call import SESSION_NAME, Call, NamedStatus, SessionKind, statuses
 from vmconnect.direct.pump import Sink
 from vmconnect.direct.result import Result
 from vmconnect.errors import GuestError, StateError, TargetError, VmconnectError
+from vmconnect.operation import Operation
 
 if TYPE_CHECKING:
     from vmconnect.direct.guest import Guest
@@ -79,6 +81,26 @@ class NamedSession:
         and its name is free again once it is closed. Else as `Guest.run`.
         """
         call = Call.of(self.kind, command, env=env, cwd=cwd)
+        argv = (command,) if isinstance(command, str) else tuple(command)
+        interpreter = "python3" if self.kind == "python" else "sh"
+        told = (interpreter, "-c", *argv) if isinstance(command, str) else argv
+        operations = self.guest.operations
+        with operations.doing("session_run", argv=told, session=self.name) as operation:
+            count = ByteCount(operation)
+            result = self._call(
+                call,
+                count.sending(stdin),
+                stdout=count.receiving(stdout),
+                stderr=count.receiving(stderr),
+                timeout=timeout,
+                on_start=on_start,
+            )
+            count.received(len(result.stdout) + len(result.stderr))
+            operation.details |= {"exit_code": result.exit_code, "signal": result.signal}
+            return replace(result, argv=argv)
+
+    def _call(self, call: Call, stdin: bytes | Iterable[bytes] | None, **options: Any) -> Result:
+        """Have it done, as part of an operation; ``options`` are those of `Guest.run`."""
         loop = "session_python.py" if self.kind == "python" else "session_shell.sh"
         words = self._words(
             "call",
@@ -93,24 +115,23 @@ class NamedSession:
             words,
             user=self.user,
             stdin=call.input(stdin),
-            stdout=stdout,
-            stderr=stderr,
-            timeout=timeout,
-            on_start=on_start,
             control=functools.partial(_CallControl, self, call.name),
+            operation=Operation(),
+            **options,
         )
         died = result.signal == _DIED_SIGNAL or result.exit_code in {_DIED_CODE, _ENDED}
         if died and (how := self._how_ended()) is not None:
             raise how
         if result.exit_code in {_TOO_MANY, _OTHER_KIND} and not self._is_there():
             raise self._refusal(result)
-        return replace(result, argv=(command,) if isinstance(command, str) else tuple(command))
+        return result
 
     def close(self) -> None:
         """End it, with what runs in it, and forget it; nothing happens where there is none."""
-        code = self._do("close", script("sweep.sh")).exit_code
-        if code not in {0, _NO_SESSION}:
-            raise GuestError(f"the session {self.name} cannot be closed", machine=self._machine)
+        with self.guest.operations.doing("session_close", session=self.name):
+            code = self._do("close", script("sweep.sh")).exit_code
+            if code not in {0, _NO_SESSION}:
+                raise GuestError(f"the session {self.name} cannot be closed", machine=self._machine)
 
     def status(self) -> NamedStatus | None:
         """Return what the guest says of it; None if there is none."""
@@ -144,7 +165,12 @@ class NamedSession:
         return _words(action, self.name, *words)
 
     def _do(self, action: str, *words: str) -> Result:
-        return self.guest.run(self._words(action, *words), user=self.user, timeout=_ANSWER_SECONDS)
+        return self.guest.run(
+            self._words(action, *words),
+            user=self.user,
+            timeout=_ANSWER_SECONDS,
+            operation=Operation(),
+        )
 
     def _how_ended(self) -> StateError | None:
         """Return the error for a session that has ended; None if it has not."""
@@ -196,7 +222,8 @@ class _CallControl(Control):
 
 def named_sessions(guest: Guest, user: str | None = None) -> list[NamedStatus]:
     """Return the named sessions of whom we log in as, or of another user, by name."""
-    result = guest.run(_words("list"), user=user, timeout=_ANSWER_SECONDS)
+    words = _words("list")
+    result = guest.run(words, user=user, timeout=_ANSWER_SECONDS, operation=Operation())
     if not result.ok:
         reason = result.stderr.decode("utf-8", "replace").strip()[-200:]
         raise GuestError(f"the guest has no place for sessions: {reason}", machine=guest.machine)

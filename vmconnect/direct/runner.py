@@ -8,6 +8,7 @@ from typing import Protocol
 from vmconnect.deadline import Deadline
 from vmconnect.direct.pump import Sink
 from vmconnect.direct.result import Result
+from vmconnect.operation import Operation
 
 __all__ = ["Runner"]
 
@@ -23,5 +24,6 @@ class Runner(Protocol):
         stdout: Sink | None = None,
         stderr: Sink | None = None,
         timeout: Deadline | float | None = None,
+        operation: Operation | None = None,
     ) -> Result:
         """Run a command, as `Guest.run` does."""

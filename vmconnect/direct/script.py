@@ -23,6 +23,7 @@ from vmconnect.direct.python_start import reading_script
 from vmconnect.direct.result import Result
 from vmconnect.direct.runner import Runner
 from vmconnect.errors import ResourceError, TargetError
+from vmconnect.operation import Operation
 
 __all__ = ["Script", "run_script"]
 
@@ -176,7 +177,9 @@ def run_script(
     if not isinstance(script, Script):
         script = Script.read(script)
     argv, given = script.prepared(arguments, stdin)
-    return replace(guest.run(argv, stdin=given, **options), argv=(script.name, *arguments))
+    words = (script.name, *arguments)
+    told = Operation("script", {"argv": words})
+    return replace(guest.run(argv, stdin=given, operation=told, **options), argv=words)
 
 
 def _first_line(text: bytes) -> tuple[str, ...]:

@@ -306,3 +306,50 @@ def test_what_is_kept_of_output_is_bounded(
     with pytest.raises(GuestError, match="with a sink"):
         agent_here.run(["cat"], stdin=none(), timeout=WAIT)
     assert not spools()
+
+
+class Clock:
+    """Time that passes only by waiting, and what has been waited for."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+def test_it_is_asked_soon_and_then_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, questions = Clock(), 80
+
+    def script(agent: Played) -> None:
+        asked = 0
+        while True:
+            content = agent.request()
+            match content["execute"]:
+                case "guest-sync-delimited":
+                    agent.synced(content["arguments"]["id"])
+                case "guest-exec":
+                    agent.reply({"return": {"pid": 7}})
+                case "guest-exec-status":
+                    asked += 1
+                    ended = {"exited": True, "exitcode": 0}
+                    agent.reply({"return": ended if asked == questions else {"exited": False}})
+
+    with played(script) as channel:
+        agent = GuestAgent(channel, "web01")
+        monkeypatch.setattr(program_module, "time", clock)
+        assert agent.run(["true"], timeout=None).ok
+    pauses = clock.pauses
+    assert len(pauses) == questions - 1
+    # What takes no time is known of at once, and what takes long is seldom asked about.
+    assert pauses[0] == 0.001
+    assert sum(pauses[:20]) < 0.05
+    assert pauses == sorted(pauses)
+    for number, pause in enumerate(pauses):
+        assert pause == pytest.approx(min(max(0.001, sum(pauses[:number]) / 8), 0.25))
+    assert pauses[-1] == 0.25
