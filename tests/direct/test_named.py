@@ -206,6 +206,16 @@ def test_one_that_was_killed_with_its_keeper_says_so(guest: Guest, build: NamedS
     assert [each.state for each in guest.named_sessions()] == ["ended"]
 
 
+def test_one_whose_making_was_cut_short_is_none(guest: Guest, build: NamedSession) -> None:
+    build.run("true")
+    place = "~/.local/state/vmconnect/sessions/half"
+    guest.run(f"mkdir {place}")
+    try:
+        assert [each.name for each in guest.named_sessions()] == ["build"]
+    finally:
+        guest.run(f"rmdir {place}")
+
+
 def test_who_waits_when_it_ends_is_told(guest: Guest, build: NamedSession) -> None:
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(build.run, "sleep 1; exit 5")

@@ -61,8 +61,10 @@ list)
         done
         vmc_read "$session/kind"
         kind=$vmc_value
+        # Without one it is being made at this moment, or was cut short as it was.
+        [ -n "$kind" ] || continue
         vmc_read "$session/begun"
-        printf '%s %s %s %s %s\n' "$name" "${kind:--}" "$state" "$code" "${vmc_value:--}"
+        printf '%s %s %s %s %s\n' "$name" "$kind" "$state" "$code" "${vmc_value:--}"
     done
     exit 0
     ;;
