@@ -199,6 +199,7 @@ def test_another_installation_goes_its_own_way_and_the_broker_ends(
     # That one is no broker for the command as it is installed, either.
     assert rig.run("exec", NAME, "echo", "x") == (0, b"x\n", b"")
     wait_gone(other)
+    rig.wait_started()
     rig.stop()
 
 

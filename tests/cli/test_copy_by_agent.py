@@ -154,6 +154,17 @@ def test_what_only_a_login_gives_is_not_had_by_the_agent(
 
 
 @pytest.mark.usefixtures("real")
+@pytest.mark.parametrize("words", [("-l", "ann"), ("-i", "key"), ("--sync",), ("--special",)])
+def test_the_agent_is_not_asked_for_what_only_a_login_gives(
+    cli: Cli, room: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "new").touch()
+    _, err = cli("--via", "agent", *words, tmp_path / "new", f"web01:{room}", code=1)
+    assert err == "vmconnect: a guest agent copies files, all of each, and as itself\n"
+    assert names(room) == []
+
+
+@pytest.mark.usefixtures("real")
 @pytest.mark.parametrize(
     "error",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -16,6 +17,7 @@ import vmconnect
 from tests.direct.sshd import SshdGuest, sshd_guest
 from vmconnect.deadline import Deadline
 from vmconnect.direct import Guest
+from vmconnect.direct.control import Control
 from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.session import Session
 
@@ -150,6 +152,54 @@ def test_a_job_does_not_end_with_the_guest(box: SshdGuest, tmp_path: Path) -> No
     with box.open() as guest:
         guest.jobs().get(name).kill()
         assert all_gone(left)
+
+
+@pytest.mark.parametrize(
+    ("command", "ended"),
+    [(["sh", "-c", "exit 3"], (3, None)), (["sh", "-c", "kill -9 $$"], (None, "KILL"))],
+)
+def test_how_a_command_has_ended_is_known_after_the_guest_is_closed(
+    guest: Guest, command: list[str], ended: tuple[int | None, str | None]
+) -> None:
+    process = guest.start(command)
+    assert process.stdout.read(timeout=WAIT) == b""
+    assert process._channel.status_event.wait(WAIT)
+    guest.close()
+    result = process.wait(WAIT)
+    assert (result.exit_code, result.signal) == ended
+
+
+def test_what_was_not_sent_is_not_under_way(guest: Guest) -> None:
+    def refuse(control: Control) -> None:
+        raise TypeError(control)
+
+    with pytest.raises(TypeError):
+        guest.run(["true"], on_start=refuse)
+    assert guest._connection is not None
+    assert guest._connection.under_way.lines == ()
+
+
+def test_what_is_hung_up_on_while_it_starts_is_ended(
+    box: SshdGuest, guest: Guest, tmp_path: Path
+) -> None:
+    guest.prepare()
+    controls: list[Control] = []
+
+    def run() -> None:
+        with contextlib.suppress(VmconnectError):
+            guest.run(silent(tmp_path), on_start=controls.append)
+
+    box.freeze()
+    thread = threading.Thread(target=run)
+    thread.start()
+    until(lambda: bool(guest._connection and guest._connection.under_way.lines))
+    time.sleep(0.2)  # It leaves in the next moment.
+    controls[0].hang_up()
+    box.thaw()
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    if (tmp_path / "0").exists():
+        assert all_gone(pids(tmp_path))
 
 
 def test_what_has_ended_is_no_longer_under_way(guest: Guest) -> None:

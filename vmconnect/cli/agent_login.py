@@ -22,6 +22,6 @@ def agent_of(arguments: argparse.Namespace, deadline: Deadline) -> Iterator[Gues
     """
     with connect(arguments.target, deadline) as session, session.agent(deadline) as agent:
         if arguments.verbose:
-            user = "LocalSystem" if agent.is_windows(deadline) else "root"
+            user = "SYSTEM" if agent.is_windows(deadline) else "root"
             say(f"{agent.machine}: by the guest agent, as {user}")
         yield agent

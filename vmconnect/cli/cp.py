@@ -97,13 +97,13 @@ def _opened(
     arguments: argparse.Namespace, target: str, sessions: contextlib.ExitStack
 ) -> Guest | AgentFiles:
     if arguments.via == _AGENT:
-        if arguments.sync or arguments.special:
-            raise UnsupportedError("a guest agent copies files, and all of each")
+        if _asks_for_a_login(arguments):
+            raise UnsupportedError("a guest agent copies files, all of each, and as itself")
         return _agent_of(target, sessions)
     try:
         session, guest = open_guest(argparse.Namespace(**{**vars(arguments), "target": target}))
     except (ConnectError, UnsupportedError) as error:
-        if not _may_go_by_agent(arguments):
+        if arguments.via or _asks_for_a_login(arguments):
             raise
         try:
             files = _agent_of(target, sessions, error)
@@ -115,10 +115,10 @@ def _opened(
     return guest
 
 
-def _may_go_by_agent(arguments: argparse.Namespace) -> bool:
-    """Return whether nothing is asked for that only a login gives."""
+def _asks_for_a_login(arguments: argparse.Namespace) -> bool:
+    """Return whether something is asked for that only a login gives."""
     login = arguments.user not in {None, "root"} or arguments.identity_files
-    return not (login or arguments.via or arguments.sync or arguments.special)
+    return bool(login or arguments.sync or arguments.special)
 
 
 def _agent_of(

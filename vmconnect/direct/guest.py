@@ -69,7 +69,8 @@ class Guest(GuestFiles, Channel):
     Made by `Guest.open`. Calls may come from several threads: they run side by side on one
     connection. When it is lost, the calls under way fail, and say what is known of them; nothing
     is run again by itself. With a `Retry` the channel comes back, and later calls wait for it.
-    To close it ends what `run`, `start` and `shell` have under way there (`take_leave`).
+    To close it ends what `run` and `start` have under way there (`take_leave`), and hangs up on
+    shells.
     """
 
     kind = "guest"
@@ -252,10 +253,11 @@ class Guest(GuestFiles, Channel):
             control.attach(close)
             if on_start is not None:
                 on_start(control)
+            # What has not been sent is not under way.
+            connection.under_way.add(channel, shlex.join(command.argv), control)
 
         process = self._process(command, connection, channel, control)
         try:
-            connection.under_way.add(channel, shlex.join(command.argv), control)
             until = deadline.sooner(_START_SECONDS)
             connection.execute(channel, command.line, until, attach)
             process.greet(deadline)
@@ -265,7 +267,10 @@ class Guest(GuestFiles, Channel):
                 raise
             if isinstance(error, ConnectionLostError) and not connection.alive:
                 raise self._lost(command.argv, error, started=False) from error.__cause__
-            if isinstance(error, GuestError):
+            if control.hung_up:
+                # Its channel's end looks like a refusal; it may run, and hears of no hanging up.
+                control.end("HUP")
+            if control.hung_up or isinstance(error, GuestError):
                 connection.under_way.remove(channel)
             # What else it may be, it may have started: it is ended with what is under way.
             raise

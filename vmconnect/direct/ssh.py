@@ -149,7 +149,7 @@ class SshConnection:
         self.machine = machine
         self.login = login
         self.method = ""
-        self.under_way = UnderWay(machine)
+        self.under_way = UnderWay(machine, self._has_ended)
         """The commands that run over it."""
         deadline = Deadline.of(timeout)
         self._socket = _Socket(stream)
@@ -316,6 +316,9 @@ class SshConnection:
         with self._spare_lock:
             before, self._spare = self._spare, channel
         return before
+
+    def _has_ended(self, channel: paramiko.Channel) -> bool:
+        return channel.exit_status >= 0 or channel.get_id() in self._transport.exit_signals
 
     def exit_signal(self, channel: paramiko.Channel) -> str | None:
         """Return the name of the signal that ended the channel's command, without ``SIG``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Callable
 
 from vmconnect.closing import together
 from vmconnect.deadline import Deadline
@@ -20,13 +21,15 @@ class UnderWay:
     """What was started over a connection and is not known to have ended; for any thread.
 
     To hang up ends no command that neither reads nor writes: a server lets it run on. So what is
-    under way is ended first, by `end`.
+    under way is ended first, by `end`. ``has_ended`` tells whether a channel's command has.
     """
 
-    def __init__(self, machine: str):
+    def __init__(self, machine: str, has_ended: Callable[[paramiko.Channel], bool]):
         self._machine = machine
+        self._has_ended = has_ended
         self._lock = threading.Lock()
         self._commands: dict[paramiko.Channel, tuple[str, Control]] = {}
+        self._told: set[paramiko.Channel] = set()
         self._until: Deadline | None = None
 
     @property
@@ -50,7 +53,7 @@ class UnderWay:
     def was_told_to_end(self, channel: paramiko.Channel) -> bool:
         """Whether a command had not ended when all were to."""
         with self._lock:
-            return self._until is not None and channel in self._commands
+            return channel in self._told
 
     def end(self, first: str, seconds: float) -> None:
         """End all side by side, with the signal ``first`` and soon SIGKILL, and take no more.
@@ -59,12 +62,17 @@ class UnderWay:
         """
         with self._lock:
             until = self._until = self._until or Deadline(seconds)
-            commands = tuple(self._commands.items())
+            running = {
+                channel: control
+                for channel, (_, control) in self._commands.items()
+                if not self._has_ended(channel)
+            }
+            self._told |= running.keys()
         if not until.passed:
             together(
                 [
                     functools.partial(_end, channel, control, first, until)
-                    for channel, (_, control) in commands
+                    for channel, control in running.items()
                 ],
                 until,
             )
@@ -72,7 +80,7 @@ class UnderWay:
 
 def _end(channel: paramiko.Channel, control: Control, first: str, until: Deadline) -> None:
     """End one command; one that was sent just now need not have begun."""
-    ended = channel.exit_status >= 0
+    ended = False
     while not ended and not until.passed:
         control.end(first)
         # Also set where the channel was closed on this side.

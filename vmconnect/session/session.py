@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from vmconnect.channel import Channel, ChannelState, StateChange
-from vmconnect.closing import Closing
+from vmconnect.closing import Closing, together
 from vmconnect.deadline import CancelScope, Deadline
 from vmconnect.errors import (
     ClosedError,
@@ -332,7 +332,7 @@ class Session(Closing):
         """Close every channel, also those in the midst of something, and wake all who wait.
 
         Nothing of the session is left when it returns: no thread, no connection, and nothing that
-        runs in the guest but what is to outlive it (`Guest.take_leave`).
+        runs in the guest but what is to outlive it (`Guest.take_leave`); shells are hung up on.
         """
         with self._lock:
             self._closed = True
@@ -340,8 +340,8 @@ class Session(Closing):
         self._observer.cancel()
         for scope in openings:
             scope.cancel()
-        for channel in channels:
-            channel.take_leave()
+        # Each within some seconds of its own.
+        together([each.take_leave for each in channels], Deadline(None))
         for scope in channels.values():
             scope.cancel()
         for channel in reversed(channels):

@@ -77,6 +77,17 @@ def test_modes_and_times_are_set_on_what_was_written(
     assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
 
 
+@pytest.mark.parametrize(("time", "told"), [(-1, 0), (1 << 33, (1 << 32) - 1), (7, 7)])
+def test_a_time_that_sftp_cannot_tell_is_told_as_near_as_it_can(
+    tmp_path: Path, time: int, told: int
+) -> None:
+    (tmp_path / "file").write_text("x")
+    os.utime(tmp_path / "file", (time, time))
+    with openssh() as tree:
+        assert copied(LocalTree(), tmp_path / "file", tree, tmp_path / "in") == ((1, 1), [])
+    assert int((tmp_path / "in").stat().st_mtime) == told
+
+
 def test_nobody_looks_into_what_is_on_its_way(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(bytes(10 * PIECE))
     (tmp_path / "secret").chmod(0o600)

@@ -27,6 +27,7 @@ __all__ = ["SftpTree"]
 # A guest that never comes to an end with its names.
 _MOST_NAMES = 1 << 20
 _SECOND = 10**9
+_LATEST = (1 << 32) - 1
 _MAKE = (
     paramiko.sftp.SFTP_FLAG_WRITE | paramiko.sftp.SFTP_FLAG_CREATE | paramiko.sftp.SFTP_FLAG_EXCL
 )
@@ -197,8 +198,10 @@ class _Directory:
         ours = paramiko.SFTPAttributes()
         ours.st_mode = 0o600
         request = self._client._request  # type: ignore[attr-defined]
-        handle = request(paramiko.sftp.CMD_OPEN, self._at(name), _MAKE, ours)[1].get_binary()
-        return _Part(self, name, paramiko.SFTPFile(self._client, handle, "wb"))
+        kind, answer = request(paramiko.sftp.CMD_OPEN, self._at(name), _MAKE, ours)
+        if kind != paramiko.sftp.CMD_HANDLE:
+            raise OSError(errno.EIO, "the guest opens a file with no handle")
+        return _Part(self, name, paramiko.SFTPFile(self._client, answer.get_binary(), "wb"))
 
     def write(
         self,
@@ -261,6 +264,7 @@ def _status(found: paramiko.SFTPAttributes) -> Status:
     return Status(mode, int(found.st_mtime or 0) * _SECOND, size)
 
 
-def _times(status: Status) -> tuple[float, float]:
-    """Return when it was read and written, as SFTP tells it."""
-    return status.mtime_ns / _SECOND, status.mtime_ns / _SECOND
+def _times(status: Status) -> tuple[int, int]:
+    """Return when it was read and written, as SFTP tells it: in 32 bits from 1970 on."""
+    seconds = min(max(0, status.mtime_ns // _SECOND), _LATEST)
+    return seconds, seconds

@@ -331,6 +331,8 @@ class Forward(Closing):
             try:
                 listener.listen(transport, Deadline(_CONNECT_SECONDS))
             except (GuestError, DeadlineError) as error:
+                if self.closed:
+                    return
                 if pause is None:
                     self._on_trouble(error.with_machine(self.machine))
                 elif self._closed.wait(pause):
