@@ -173,7 +173,7 @@ class Stage:
 def first_command(stage: Stage) -> list[Figure]:
     """Measure whole processes: start, connect, log in, run ``true``."""
     target = f"qemu:{stage.machine.qmp_path}"
-    ours = [VMCONNECT, "exec", "-n", target, "true"]
+    ours = [VMCONNECT, "exec", "--no-broker", "-n", target, "true"]
     return rounds(
         stage.rounds,
         "first command, whole process",
