@@ -39,9 +39,14 @@ class Here:
         root, names, path = open_destination(
             os.fsencode(destination), [named(each) for each in paths]
         )
-        special = options.get("special", False)
         receiver = Receiver(
-            root, path, names, self.faults.append, lost=self.faults.append, special=special
+            root,
+            path,
+            names,
+            self.faults.append,
+            lost=self.faults.append,
+            special=options.get("special", False),
+            durable=options.pop("durable", False),
         )
 
         def put(kind: int, payload: Any = b"") -> Any:

@@ -1,4 +1,4 @@
-"""Files that come in pieces: on the disk before they have their names."""
+"""Files that come in pieces into a guest: on the disk before they have their names."""
 
 from __future__ import annotations
 
@@ -51,8 +51,17 @@ def test_what_comes_in_pieces_is_on_the_disk_before_it_has_its_name(
 ) -> None:
     source = file(tmp_path / "source", size)
     disk = Disk(monkeypatch)
-    assert copied([source], room) == []
+    assert copied([source], room, durable=True) == []
     assert disk.asked == [("fsync", size), ("rename", size)]
+
+
+def test_here_the_disk_is_not_waited_for(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = file(tmp_path / "source", RESUME_BYTES)
+    disk = Disk(monkeypatch)
+    assert copied([source], room) == []
+    assert disk.asked == [("rename", RESUME_BYTES)]
 
 
 def test_small_files_are_not_waited_for(
@@ -60,7 +69,7 @@ def test_small_files_are_not_waited_for(
 ) -> None:
     source = file(tmp_path / "source", WHOLE_BYTES)
     disk = Disk(monkeypatch)
-    assert copied([source], room) == []
+    assert copied([source], room, durable=True) == []
     assert disk.asked == [("rename", WHOLE_BYTES)]
 
 
@@ -70,7 +79,7 @@ def test_a_file_system_that_knows_no_fsync_does_without(
 ) -> None:
     source = file(tmp_path / "source", WHOLE_BYTES + 1)
     disk = Disk(monkeypatch, number)
-    assert copied([source], room) == []
+    assert copied([source], room, durable=True) == []
     assert len(disk.asked) == 2
     assert (room / "source").read_bytes() == source.read_bytes()
 
@@ -81,7 +90,7 @@ def test_what_the_disk_does_not_take_gets_no_name(
     source = file(tmp_path / "source", WHOLE_BYTES + 1)
     (room / "source").write_text("before")
     disk = Disk(monkeypatch, errno.ESTALE)
-    assert copied([source], room) == [f"{room}/source: {os.strerror(errno.ESTALE)}"]
+    assert copied([source], room, durable=True) == [f"{room}/source: {os.strerror(errno.ESTALE)}"]
     assert len(disk.asked) == 1
     assert [each.name for each in room.iterdir()] == ["source"]
     assert (room / "source").read_text() == "before"

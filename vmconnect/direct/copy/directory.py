@@ -120,17 +120,21 @@ class Part:
             count = os.pwrite(self._descriptor, data, offset)
             data, offset = data[count:], offset + count
 
-    def finish(self, status: Status, attributes: Attributes, name: bytes) -> None:
-        """Give it its size, mode and times, and then its name.
+    def sync(self) -> None:
+        """Wait until what was written is on the disk, if its file system knows of that."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            if error.errno not in _WITHOUT_SYNC:
+                raise
 
-        It is on the disk before that: after a power cut no name has less than its file.
-        """
+    def finish(self, status: Status, attributes: Attributes, name: bytes) -> None:
+        """Give it its size, mode and times, and then its name."""
         descriptor = self._descriptor
         os.ftruncate(descriptor, status.size)
         _set_attributes(descriptor, attributes)
         os.fchmod(descriptor, status.mode & 0o777)
         os.utime(descriptor, ns=(status.mtime_ns, status.mtime_ns))
-        _sync(descriptor)
         self._directory.rename(self.name, name)
         self.close()
 
@@ -304,15 +308,6 @@ def checksum_of(descriptor: int, size: int) -> int:
         crc = zlib.crc32(buffer[:count], crc)
         place += count
     return crc
-
-
-def _sync(descriptor: int) -> None:
-    """Wait until a file is on the disk, if its file system knows of that."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _WITHOUT_SYNC:
-            raise
 
 
 def _attributes(descriptor: int) -> Attributes:

@@ -114,7 +114,8 @@ def _receive(request: dict[str, Any], pipe: Pipe) -> None:
         fault = Fault(destination, error.errno or 0, error.strerror or str(error))
         _give_up(pipe, fault)
         return
-    receiver = Receiver(root, path, names, fail, special=request["special"])
+    # A guest may be reset at any moment.
+    receiver = Receiver(root, path, names, fail, special=request["special"], durable=True)
     try:
         done = False
         while not done:

@@ -91,7 +91,8 @@ class Receiver:
 
     ``root`` is where sources go, each as ``names`` says; ``path`` is what it is called. ``fail`` is
     called with what went wrong here with one file, ``lost`` with what the sender tells of one; the
-    copy then goes on. Raises FrameError when the sender breaks the protocol, StoppedError when
+    copy then goes on. With ``durable`` a file that comes in pieces is on the disk before it has its
+    name. Raises FrameError when the sender breaks the protocol, StoppedError when
     nothing more can be written.
     """
 
@@ -104,6 +105,7 @@ class Receiver:
         *,
         lost: Callable[[Fault], object] | None = None,
         special: bool = False,
+        durable: bool = False,
         progress: Callable[[int, bytes], object] | None = None,
         total: Callable[[int, int], object] | None = None,
     ) -> None:
@@ -111,6 +113,7 @@ class Receiver:
         self._fail_with = fail
         self._lost_with = lost
         self._special = special
+        self._durable = durable
         self._progress = progress
         self._total = total
         self._levels = [_Level(root, b"" if path == b"." else path.rstrip(b"/") + b"/")]
@@ -358,6 +361,8 @@ class Receiver:
                 if crc != self._crc:
                     raise OSError(errno.EBADMSG, "it arrived damaged")
                 entry = self._entry
+                if self._durable:
+                    self._part.sync()
                 self._part.finish(self._status, entry.attributes if entry else (), self._name)
             except OSError as error:
                 self._drop(error)
