@@ -83,7 +83,10 @@ def give_number(call: Path, other: subprocess.Popen[bytes]) -> None:
     """Kill who waits for a call, and let its number be another's."""
     file = call / "pid"
     number, space, mark = file.read_text().partition(" ")
-    os.kill(int(number), signal.SIGKILL)
+    # It cannot see to its own any more.
+    left = Path("/proc", number, "task", number, "children").read_text().split()
+    for each in (number, *left):
+        os.kill(int(each), signal.SIGKILL)
     file.write_text(f"{other.pid}{space}{mark}" if space else f"{other.pid}\n")
 
 
