@@ -120,6 +120,16 @@ def waiting(peer: Peer) -> None:
     os.write(peer.descriptors[1], b".")
 
 
+def interrupted(client: list[str]) -> tuple[int, bytes]:
+    """Interrupt a client once it is `waiting`, and return its exit code and what it says."""
+    process = started([*client, "nothere", "--", "true"])
+    assert process.stdout is not None
+    assert process.stdout.read(1) == b"."
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=WAIT)
+    return process.returncode, err
+
+
 def is_alone(result: tuple[int, bytes, bytes]) -> bool:
     return result[:2] == ALONE[:2] and result[2].startswith(ALONE[2])
 
@@ -318,12 +328,7 @@ def test_what_was_interrupted_is_not_done_alone_for_a_broker_that_hangs(
         assert [peer.hear(), peer.hear()] == [wire.INTERRUPT, b""]
 
     with broker(play):
-        process = started([*client, "nothere", "--", "true"])
-        assert process.stdout is not None
-        assert process.stdout.read(1) == b"."
-        process.send_signal(signal.SIGINT)
-        _out, err = process.communicate(timeout=WAIT)
-    assert (process.returncode, err) == (130, b"vmconnect: interrupted\n")
+        assert interrupted(client) == (130, b"vmconnect: interrupted\n")
 
 
 @pytest.mark.parametrize(
@@ -368,12 +373,7 @@ def test_what_was_interrupted_is_not_done_alone(room: Path, client: list[str], s
         peer.say(says)
 
     with broker(play):
-        process = started([*client, "nothere", "--", "true"])
-        assert process.stdout is not None
-        assert process.stdout.read(1) == b"."
-        process.send_signal(signal.SIGINT)
-        _out, err = process.communicate(timeout=WAIT)
-    assert (process.returncode, err) == (130, b"vmconnect: interrupted\n")
+        assert interrupted(client) == (130, b"vmconnect: interrupted\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])

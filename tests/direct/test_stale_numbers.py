@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.direct.sshd import sshd_guest
 from vmconnect.deadline import Deadline
 from vmconnect.direct import Guest
 from vmconnect.direct.named import NamedSession
@@ -22,19 +20,6 @@ from vmconnect.errors import VmconnectError
 
 WAIT = 60.0
 NAME = f"build-{os.getpid()}"
-
-
-@pytest.fixture
-def room() -> Iterator[Path]:
-    """Give a directory whose path is short enough for a socket; it is the guest's home."""
-    with tempfile.TemporaryDirectory(prefix="vmc-") as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def guest(room: Path) -> Iterator[Guest]:
-    with sshd_guest(room) as box, box.open() as guest:
-        yield guest
 
 
 @pytest.fixture

@@ -5,32 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.broker.rig import is_alive
-from tests.direct.sshd import sshd_guest
 from vmconnect.direct import Guest
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 WAIT = 60.0
-
-
-@pytest.fixture
-def room() -> Iterator[Path]:
-    """Give a directory whose path is short enough for a socket; it is the guest's home."""
-    with tempfile.TemporaryDirectory(prefix="vmc-") as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def guest(room: Path) -> Iterator[Guest]:
-    with sshd_guest(room) as box, box.open() as guest:
-        yield guest
 
 
 class Stranger:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,25 +21,6 @@ from vmconnect.errors import ClosedError, DeadlineError, VmconnectError
 from vmconnect.session import Session
 
 WAIT = 60.0
-
-
-@pytest.fixture
-def room() -> Iterator[Path]:
-    """Give a directory whose path is short enough for a socket."""
-    with tempfile.TemporaryDirectory(prefix="vmc-") as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def box(room: Path) -> Iterator[SshdGuest]:
-    with sshd_guest(room) as box:
-        yield box
-
-
-@pytest.fixture
-def guest(box: SshdGuest) -> Iterator[Guest]:
-    with box.open() as guest:
-        yield guest
 
 
 def silent(place: Path, number: int = 0) -> list[str]:
