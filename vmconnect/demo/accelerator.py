@@ -20,17 +20,20 @@ class Accelerator:
     kernel_words: tuple[str, ...]
 
 
-_EMULATION = ("-accel", "tcg,thread=multi", "-cpu", "max")
+# A processor that is good at copying by the byte makes kernel and libc do so, and the emulator
+# takes the bytes one by one: each copy of memory is four to six times as fast without.
+_EMULATED_CPU = "max,-erms,-fsrm"
+_EMULATION = ("-accel", "tcg,thread=multi", "-cpu")
 
 
 def choose_accelerator() -> Accelerator:
     """Return how to run a guest on this host."""
     if kvm_works():
         # QEMU tries accelerators in order: emulation stands behind, should KVM refuse.
-        return Accelerator(("-accel", "kvm", *_EMULATION), ())
+        return Accelerator(("-accel", "kvm", *_EMULATION, "max"), ())
     # Programs at the same addresses each time: the emulator keeps the code it has translated,
     # and sshd starts nearly three times as fast.
-    return Accelerator(_EMULATION, ("norandmaps",))
+    return Accelerator((*_EMULATION, _EMULATED_CPU), ("norandmaps",))
 
 
 def kvm_works() -> bool:
